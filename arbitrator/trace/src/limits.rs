@@ -31,6 +31,8 @@ pub const DUMP_REFILL: Duration = Duration::from_secs(10);
 pub const HLC_MAX_LEAD: Duration = Duration::from_mins(1);
 /// Senders whose messages wait to be noted in the next record; more make a record of their own.
 pub const MAX_HEARD: usize = 16;
+/// How long a reading of the wall clock serves for further records.
+pub const WALL_REUSE: Duration = Duration::from_micros(500);
 /// Attempts to get the ring's lock from a panic or a safety violation, where the holder may be
 /// the very thread that failed.
 pub const URGENT_LOCK_ATTEMPTS: u32 = 10_000;

@@ -188,15 +188,16 @@ impl Recorder {
     /// Appends, after bare records for what the record itself cannot note.
     fn store(&self, mut ring: MutexGuard<'_, Ring>, payload: Payload<'_>) {
         while ring.heard_more_than_one() {
-            ring.append(self.times(), HEARD_NOTE);
+            self.append(&mut ring, HEARD_NOTE);
         }
-        ring.append(self.times(), payload);
+        self.append(&mut ring, payload);
     }
 
-    fn times(&self) -> Times {
-        let wall_ns = self.clock.wall_ns();
+    fn append(&self, ring: &mut Ring, payload: Payload<'_>) {
+        let boot_ns = Clock::boot_ns();
+        let wall_ns = ring.wall_at(boot_ns, self.clock);
         let hlc = self.hlc.tick(wall_ns / 1_000_000).0;
-        Times { boot_ns: Clock::boot_ns(), wall_ns, hlc }
+        ring.append(Times { boot_ns, wall_ns, hlc }, payload);
     }
 
     fn ring_urgent(&self) -> Option<MutexGuard<'_, Ring>> {
@@ -243,7 +244,7 @@ impl Recorder {
         let heard = Heard { sender: Sender::of(sender), stamp: stamp.0 };
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         if !ring.hear(heard) {
-            ring.append(self.times(), HEARD_NOTE);
+            self.append(&mut ring, HEARD_NOTE);
             let noted = ring.hear(heard);
             assert!(noted, "a record takes one out of the table");
         }

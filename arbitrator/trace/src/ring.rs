@@ -14,8 +14,11 @@ use std::ptr::NonNull;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
+use crate::clock::Clock;
 use crate::layout::{self, HEADER_BYTES, HEADER_COPIES, Header, Heard, SLOT, Sender, Stamp};
-use crate::limits::MAX_HEARD;
+use crate::limits::{MAX_HEARD, WALL_REUSE};
+
+const WALL_REUSE_NS: u64 = WALL_REUSE.as_nanos() as u64;
 
 /// A file mapped for writing, whole.
 struct Mapping {
@@ -67,6 +70,7 @@ pub(crate) struct Ring {
     next: usize,
     sequence: u64,
     heard: HeardTable,
+    wall: WallReading,
 }
 
 impl Ring {
@@ -82,7 +86,14 @@ impl Ring {
         for copy in HEADER_COPIES {
             map.bytes()[copy..copy + encoded.len()].copy_from_slice(&encoded);
         }
-        Ok(Self { map, seed: header.seed(), next: 0, sequence: 0, heard: HeardTable::default() })
+        Ok(Self {
+            map,
+            seed: header.seed(),
+            next: 0,
+            sequence: 0,
+            heard: HeardTable::default(),
+            wall: WallReading::default(),
+        })
     }
 
     /// The number that the next record will get.
@@ -99,6 +110,11 @@ impl Ring {
     /// Whether more messages wait to be noted than the next record can carry.
     pub(crate) fn heard_more_than_one(&self) -> bool {
         self.heard.used > 1
+    }
+
+    /// The wall time at that time since boot.
+    pub(crate) fn wall_at(&mut self, boot_ns: u64, clock: Clock) -> u64 {
+        self.wall.at(boot_ns, clock)
     }
 
     /// Stores a record over the oldest ones.
@@ -137,6 +153,26 @@ pub(crate) struct Times {
     pub(crate) boot_ns: u64,
     pub(crate) wall_ns: u64,
     pub(crate) hlc: u64,
+}
+
+/// The last reading of the wall clock. Within a burst of records it is carried on by the time
+/// since boot, which saves a quarter of a record's cost; a step of the wall clock shows after at
+/// most `WALL_REUSE`.
+#[derive(Default)]
+struct WallReading {
+    boot_ns: u64,
+    wall_ns: u64,
+}
+
+impl WallReading {
+    fn at(&mut self, boot_ns: u64, clock: Clock) -> u64 {
+        let since = boot_ns.wrapping_sub(self.boot_ns);
+        if since < WALL_REUSE_NS {
+            return self.wall_ns + since;
+        }
+        *self = Self { boot_ns, wall_ns: clock.wall_ns() };
+        self.wall_ns
+    }
 }
 
 /// Messages received since the last record, the latest of each sender.

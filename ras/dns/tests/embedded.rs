@@ -140,8 +140,7 @@ async fn an_answer_lost_on_the_way_is_read_back_and_known_by_its_nonce() {
         for connection in 0.. {
             let (mut client, _) = relay.accept().await.unwrap();
             let mut server = TcpStream::connect(upstream).await.unwrap();
-            loop {
-                let Ok(length) = client.read_u16().await else { break };
+            while let Ok(length) = client.read_u16().await {
                 let mut request = vec![0; usize::from(length)];
                 client.read_exact(&mut request).await.unwrap();
                 server.write_all(&length.to_be_bytes()).await.unwrap();

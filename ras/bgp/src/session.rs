@@ -83,7 +83,7 @@ pub enum Finding {
     },
     /// The peer offers long-lived graceful restart (RFC 9494).
     LongLivedGracefulRestart {
-        /// For a family that we announce.
+        /// For a family that we announce, with a stale time above zero.
         our_families: bool,
     },
     /// The peer does not take routes of the family that is to be announced.
@@ -381,8 +381,12 @@ fn restart_finding(capability: &BgpCapability) -> Option<Finding> {
             our_families: offer.address_families().iter().any(|f| ours(f.address_type())),
             restart_time: Duration::from_secs(offer.time().into()),
         }),
+        // FRR lists every family here with a stale time of zero, which keeps nothing.
         BgpCapability::LongLivedGracefulRestart(offer) => Some(Finding::LongLivedGracefulRestart {
-            our_families: offer.address_families().iter().any(|f| ours(f.address_type())),
+            our_families: offer
+                .address_families()
+                .iter()
+                .any(|f| ours(f.address_type()) && f.stale_time() > 0),
         }),
         _ => None,
     }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{established, prefix, site};
-use tierce_bgp::{IpNet, Speaker, SpeakerHandle, State, Term};
+use tierce_bgp::{GracefulRestartPolicy, IpNet, Speaker, SpeakerHandle, State, Term};
 
 const ROUTER: &str = "198.51.100.254";
 
@@ -143,6 +143,8 @@ fn speaker(number: u8, port: u16) -> SpeakerHandle {
     config.local_addr = Some(common::next_hop(number).into());
     config.communities = vec![(65_001 << 16) | 7];
     config.large_communities = vec![(65_001, 1, 2)];
+    // Both routers' defaults promise nothing, and the strict policy must be able to live with it.
+    config.graceful_restart = GracefulRestartPolicy::Refuse;
     Speaker::spawn(config).unwrap()
 }
 

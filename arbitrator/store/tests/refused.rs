@@ -132,6 +132,20 @@ fn a_store_with_a_missing_or_exchanged_file_is_damaged() {
 }
 
 #[test]
+fn control_files_from_before_the_last_opening_are_damage_beside_a_newer_pulse() {
+    let dir = memory_dir();
+    let older = sample(dir.path());
+    drop(Store::open(dir.path(), &owner()).unwrap());
+    let mut mixed = Image::of(dir.path());
+    for name in ["control.0", "control.1"] {
+        mixed = mixed.with(name, older.clone().file(name).clone());
+    }
+    mixed.lay_out(dir.path());
+    let refused = refusal(dir.path());
+    assert!(matches!(refused, StoreError::Damaged { .. }), "an incarnation repeats: {refused}");
+}
+
+#[test]
 fn damage_in_an_audit_segment_is_found_by_the_replay() {
     let dir = memory_dir();
     let mut image = sample(dir.path());

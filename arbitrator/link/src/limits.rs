@@ -135,7 +135,9 @@ impl Settings {
             keep_alive: period,
             // Two pings unanswered; below the idle time, so that this finds it first.
             dead_after: period * 5 / 2,
-            initial_rtt: Duration::from_millis(100),
+            // Handshakes are repeated after 180 and 540 ms: a peer that comes back is found within
+            // half a second, and a slow path costs two small packets more.
+            initial_rtt: Duration::from_millis(60),
             dial_timeout: Duration::from_secs(1),
             dial_stagger: Duration::from_millis(100),
             backoff_min: Duration::from_millis(50),

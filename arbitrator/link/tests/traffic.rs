@@ -102,7 +102,7 @@ async fn neighbouring_versions_talk_and_distant_ones_are_told() {
 
 #[tokio::test]
 async fn two_sites_that_dial_each_other_at_once_settle_on_one_connection_and_never_flap() {
-    for round in 0..10 {
+    for round in 0..12 {
         let world = World::new("acme");
         let (mut a, mut b) = (world.site("a"), world.site("b"));
         a.dial(&b.id, &[b.addr()]);

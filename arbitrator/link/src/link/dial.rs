@@ -44,13 +44,18 @@ pub(super) async fn watch_loop(inner: Arc<Inner>) {
     let period = (dead_after / 8).clamp(Duration::from_millis(5), Duration::from_millis(500));
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = std::time::Instant::now();
     loop {
         ticks.tick().await;
         let now = std::time::Instant::now();
+        // What we did not wake for lies on our side, and the answers may be waiting unread.
+        let overslept = now.saturating_duration_since(last).saturating_sub(period * 2);
+        last = now;
         for conn in inner.watched() {
             let stats = conn.quic.stats();
             let (sent, received) = (stats.udp_tx.datagrams, stats.udp_rx.datagrams);
             let mut watch = crate::sync::lock(&conn.watch);
+            watch.forgive(overslept);
             if watch.is_dead(now, sent, received, dead_after) && conn.quic.close_reason().is_none()
             {
                 Counters::bump(&inner.counters.silent_drops);
@@ -293,7 +298,7 @@ async fn greet(
     }
     let alpn = quic.handshake_data().and_then(|d| d.downcast::<HandshakeData>().ok());
     let alpn = alpn.and_then(|d| d.protocol).ok_or(Refusal::NoCommonVersion)?;
-    let ours = inner.greeting(&spec.identity).ok_or(Refusal::Shutdown)?;
+    let ours = inner.greeting(&spec.identity)?;
     let mut send = quic.open_uni().await.map_err(|_| Refusal::Other)?;
     send.write_all(&ours.frame()).await.map_err(|_| Refusal::Other)?;
     let mut recv = quic.accept_uni().await.map_err(|_| Refusal::Other)?;

@@ -246,12 +246,17 @@ impl Inner {
         Ok(())
     }
 
-    /// What to say in the greeting of the next dial to this peer.
-    pub(super) fn greeting(&self, peer: &Identity) -> Option<Hello> {
+    /// What to say in the greeting of the next dial to this peer. Nothing if it is connected by
+    /// now: whoever greets thereby says that it has dropped all that it had accepted before.
+    pub(super) fn greeting(&self, peer: &Identity) -> Result<Hello, Refusal> {
         let mut peers = lock(&self.peers);
-        let slot = peers.get_mut(&peer.tenant)?.get_mut(&peer.name)?;
+        let slot = peers.get_mut(&peer.tenant).and_then(|slots| slots.get_mut(&peer.name));
+        let slot = slot.ok_or(Refusal::Shutdown)?;
+        if slot.current.is_some() {
+            return Err(Refusal::Duplicate);
+        }
         slot.last_dial = DialSeq(slot.last_dial.0 + 1);
-        Some(Hello { run: self.run, dial: slot.last_dial, accepted: slot.accepted })
+        Ok(Hello { run: self.run, dial: slot.last_dial, accepted: slot.accepted })
     }
 }
 

@@ -16,6 +16,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    /// Does not hold against the peer the time that this process was not running.
+    pub(super) fn forgive(&mut self, overslept: Duration) {
+        self.unanswered_since = self.unanswered_since.map(|since| since + overslept);
+    }
+
     /// Takes a reading of packets sent and received; `true` when the peer is taken for dead.
     pub(super) fn is_dead(
         &mut self,
@@ -57,6 +62,16 @@ mod tests {
         assert!(!watch.is_dead(at(start, 60_100), 6, 5, DEAD));
         assert!(!watch.is_dead(at(start, 60_599), 9, 5, DEAD));
         assert!(watch.is_dead(at(start, 60_600), 9, 5, DEAD));
+    }
+
+    #[test]
+    fn a_process_that_was_stopped_does_not_blame_its_peer() {
+        let start = Instant::now();
+        let mut watch = Watch::default();
+        assert!(!watch.is_dead(start, 1, 0, DEAD));
+        watch.forgive(Duration::from_mins(1));
+        assert!(!watch.is_dead(at(start, 60_400), 2, 0, DEAD));
+        assert!(watch.is_dead(at(start, 60_500), 2, 0, DEAD));
     }
 
     #[test]

@@ -183,7 +183,7 @@ mod tests {
         let (four, five) = (with_voter(&three, 4), with_voter(&with_voter(&three, 4), 5));
         let early = l.propose_configuration(at(201), 0, four.clone());
         assert_eq!(early, Err(ChangeRefused::NewLeader));
-        [2, 3].map(|m| l.receive(at(202), MemberId(m), matched(1, 2, 0)));
+        each([2, 3], |m| l.receive(at(202), MemberId(m), matched(1, 2, 0)));
         let two = l.propose_configuration(at(203), 0, five.clone());
         assert!(matches!(two, Err(ChangeRefused::Invalid(ConfigurationError::MoreThanOne(2)))));
         assert_eq!(l.propose_configuration(at(203), 0, four), Ok(LogIndex(3)));
@@ -191,7 +191,7 @@ mod tests {
         let open = l.propose_configuration(at(204), 0, five.clone());
         assert_eq!(open, Err(ChangeRefused::Uncommitted(ConfigIndex(3))));
         sync(&mut l, 204);
-        [2, 3].map(|m| l.receive(at(205), MemberId(m), matched(1, 3, 0)));
+        each([2, 3], |m| l.receive(at(205), MemberId(m), matched(1, 3, 0)));
         assert_eq!(l.commit(), LogIndex(3));
         let soon = l.propose_configuration(at(305), 0, five.clone());
         assert_eq!(soon, Err(ChangeRefused::TooSoon { wait: ms(400) }));
@@ -199,7 +199,7 @@ mod tests {
         timing.digest = [9; 16];
         assert_eq!(l.propose_configuration(at(306), 0, timing.clone()), Ok(LogIndex(4)));
         sync(&mut l, 306);
-        [2, 3].map(|m| l.receive(at(307), MemberId(m), matched(1, 4, 0)));
+        each([2, 3], |m| l.receive(at(307), MemberId(m), matched(1, 4, 0)));
         let five = Configuration { digest: timing.digest, ..five };
         assert_eq!(l.propose_configuration(at(705), 0, five), Ok(LogIndex(5)));
         drain(&mut l);

@@ -27,6 +27,7 @@ impl Ledger {
         }
         self.commit_to(upto);
         self.tell_commit();
+        self.attend_members();
         self.settle_reads();
         self.leave_if_removed();
     }
@@ -165,7 +166,7 @@ mod tests {
     fn a_removed_leader_leads_until_its_removal_is_final_and_names_an_heir() {
         let mut l = leader_of_three();
         sync(&mut l, 201);
-        [2, 3].map(|m| l.receive(at(202), MemberId(m), matched(1, 2, 0)));
+        each([2, 3], |m| l.receive(at(202), MemberId(m), matched(1, 2, 0)));
         let mut next = l.configuration().0.clone();
         next.voters.remove(&MemberId(1));
         assert_eq!(l.propose_configuration(at(203), 0, next), Ok(LogIndex(3)));

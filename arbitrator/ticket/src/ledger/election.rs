@@ -33,7 +33,7 @@ impl Ledger {
     pub(super) fn restart_election_timer(&mut self) {
         self.attempt += 1;
         let (min, max) = (self.settings.election_min, self.settings.election_max);
-        let spread = u64::try_from((max - min).as_nanos()).unwrap_or(u64::MAX - 1);
+        let spread = u64::try_from(max.saturating_sub(min).as_nanos()).unwrap_or(u64::MAX - 1);
         let words = [u64::from(self.settings.me.0), self.hard.ballot.0, self.attempt];
         let mixed = words.iter().fold(self.settings.seed, |h, w| mix(h ^ w));
         let wait = min + Duration::from_nanos(mixed % (spread + 1));
@@ -45,7 +45,7 @@ impl Ledger {
         self.leader = None;
         self.state = State::Follower;
         let me = self.settings.me;
-        if !self.settings.may_lead || !self.log.configuration().0.is_voter(me) {
+        if !self.may_campaign() {
             self.election_at = None;
             return;
         }
@@ -77,10 +77,20 @@ impl Ledger {
         self.ask_voters(|ledger, to| ledger.send_sworn(to, message.clone()));
     }
 
+    /// A voter may, and so may one whose removal is in its log but not known to be final: it can be
+    /// the only one with that entry, and nobody could be elected without its help.
+    pub(super) fn may_campaign(&self) -> bool {
+        let me = self.settings.me;
+        let voter = self.configuration().0.is_voter(me);
+        self.settings.may_lead && (voter || self.committed_configuration().0.is_voter(me))
+    }
+
     fn ask_voters(&mut self, ask: impl Fn(&mut Self, MemberId)) {
         let mut voters = self.log.configuration().0.voter_ids();
         voters.remove(&self.settings.me);
-        voters.into_iter().for_each(|v| ask(self, v));
+        for v in voters {
+            ask(self, v);
+        }
     }
 
     pub(super) fn log_end(&self) -> LogEnd {
@@ -273,7 +283,7 @@ mod tests {
             l.receive(at(401), MemberId(from), reply);
         }
         sync(&mut l, 402);
-        [3, 4].map(|from| l.receive(at(403), MemberId(from), yes(2)));
+        each([3, 4], |from| l.receive(at(403), MemberId(from), yes(2)));
         assert_eq!(l.role(), LedgerRole::Leader);
         drain(&mut l);
     }

@@ -4,7 +4,7 @@
 //! a lost append shows at once as a refusal. Each answer, whatever it says, is a sign of life
 //! (CheckQuorum) and repeats the round of its question (`read`).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,23 +44,23 @@ impl Leading {
 }
 
 impl Ledger {
-    /// Follows the newest configuration: new members are probed from the log's end, those that are
-    /// gone are forgotten. One that has just been removed is told so once.
+    /// Whom a leader speaks to and listens to: all members of the newest configuration, and those
+    /// that it removes until their removal is final.
+    pub(super) fn others(&self) -> BTreeSet<MemberId> {
+        let (newest, committed) = (self.configuration().0, self.committed_configuration().0);
+        let members = newest.members().chain(committed.members()).map(|(m, _)| m);
+        members.filter(|m| *m != self.settings.me).collect()
+    }
+
+    /// Follows the configurations: new members are probed from the log's end, those that are gone
+    /// are forgotten.
     pub(super) fn attend_members(&mut self) {
-        let members = self.log.configuration().0.members().map(|(id, _)| id);
-        let members: Vec<_> = members.filter(|m| *m != self.settings.me).collect();
-        let State::Leader(l) = &mut self.state else { return };
+        let others = self.others();
         let next = self.log.last_index().next();
-        let gone = l.progress.keys().filter(|m| !members.contains(m));
-        let gone: Vec<_> = gone.copied().collect();
-        for m in members {
+        let State::Leader(l) = &mut self.state else { return };
+        l.progress.retain(|m, _| others.contains(m));
+        for m in others {
             l.progress.entry(m).or_insert_with(|| Progress::new(next, self.now));
-        }
-        for m in gone {
-            self.send_log(m);
-            if let State::Leader(l) = &mut self.state {
-                l.progress.remove(&m);
-            }
         }
     }
 

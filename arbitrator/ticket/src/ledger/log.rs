@@ -5,13 +5,13 @@
 //! entries say. The last is what makes a configuration take effect when it is appended and be
 //! gone when its entry is truncated (R11) without anybody having to remember it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::durable::{LedgerDurable, Snapshot, kept_from};
 use crate::configuration::Configuration;
 use crate::entry::{Entry, Payload};
-use crate::ids::{Ballot, ConfigIndex, LogIndex, MemberId};
+use crate::ids::{Ballot, ClusterId, ConfigIndex, Generation, LogIndex, MemberId};
 use crate::limits::{MAX_APPEND_ENTRIES, MAX_BATCH_OPS};
 use crate::timing::Profile;
 
@@ -28,10 +28,10 @@ pub(super) struct Log {
 /// The configuration of a member that knows nothing yet: without voters nobody can be elected.
 fn blank() -> Configuration {
     Configuration {
-        cluster: Default::default(),
-        generation: Default::default(),
-        voters: Default::default(),
-        learners: Default::default(),
+        cluster: ClusterId::default(),
+        generation: Generation::default(),
+        voters: BTreeMap::new(),
+        learners: BTreeMap::new(),
         next_member: MemberId(1),
         timing: Profile::Lan.timing(),
         digest: [0; 16],
@@ -46,7 +46,7 @@ impl Log {
         let first = entries.front().map(|e| (e.index, e.ballot));
         // The tail before the snapshot's end has lost what came before it: its first entry is base.
         let base = match first {
-            Some((LogIndex(1), _)) => Default::default(),
+            Some((LogIndex(1), _)) => (LogIndex(0), Ballot(0)),
             Some(first) if first.0 <= covered.0 => {
                 entries.pop_front();
                 first
@@ -226,7 +226,8 @@ impl Log {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::testing::{configuration, entry};
+    use super::super::HardState;
+    use super::super::testing::{configuration, each, entry};
     use super::*;
     use crate::limits::LOG_KEEP_ENTRIES;
 
@@ -287,8 +288,8 @@ mod tests {
         }
     }
 
-    fn apply(log: &mut Log, dumb: &mut Dumb, ballot: &mut u64, step: Step) {
-        match step {
+    fn apply(log: &mut Log, dumb: &mut Dumb, ballot: &mut u64, step: &Step) {
+        match *step {
             Step::Append { count, ballot_up, configuration: c } => {
                 *ballot += u64::from(ballot_up);
                 for i in 0..count {
@@ -324,7 +325,7 @@ mod tests {
             }
             Step::Restart => {
                 let durable = LedgerDurable {
-                    hard: Default::default(),
+                    hard: HardState::default(),
                     snapshot: log.snapshot().map(|s| (**s).clone()),
                     entries: log.between(LogIndex(1), log.last_index()).cloned().collect(),
                 };
@@ -344,7 +345,7 @@ mod tests {
             let mut log = Log::new(LedgerDurable::default());
             let (mut dumb, mut ballot) = (Dumb::default(), 0);
             for s in steps {
-                apply(&mut log, &mut dumb, &mut ballot, s);
+                apply(&mut log, &mut dumb, &mut ballot, &s);
                 log.invariants();
                 prop_assert_eq!(log.last_index().0, dumb.last());
                 prop_assert_eq!(log.base().0, dumb.kept_after);
@@ -365,7 +366,7 @@ mod tests {
     #[test]
     fn a_hint_goes_back_over_the_whole_wrong_ballot() {
         let mut log = Log::new(LedgerDurable::founding(configuration(3), 0));
-        [(2, 1), (3, 4), (4, 4), (5, 4)].map(|(i, b)| log.append(entry(i, b)));
+        each([(2, 1), (3, 4), (4, 4), (5, 4)], |(i, b)| log.append(entry(i, b)));
         assert_eq!(log.hint(LogIndex(5), LogIndex(1)), LogIndex(2));
         assert_eq!(log.hint(LogIndex(5), LogIndex(4)), LogIndex(4));
         assert_eq!(log.hint(LogIndex(9), LogIndex(1)), LogIndex(5));

@@ -100,7 +100,6 @@ pub enum LedgerRole {
 
 /// What a ledger wants done, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "effects are moved once, to the driver")]
 pub enum LedgerEffect {
     /// Append to the journal.
     Persist(LedgerRecord),
@@ -257,7 +256,8 @@ impl Ledger {
             self.alarm(format!("member {from} sent {why}; the message was refused"));
             return;
         }
-        let known = self.log.configuration().0.member(from).is_some();
+        let newest = self.configuration().0.member(from);
+        let known = newest.or_else(|| self.committed_configuration().0.member(from)).is_some();
         match message {
             LedgerMessage::PreVote { ballot, last_index, last_ballot } => {
                 self.on_pre_vote(from, ballot, (last_ballot, last_index));
@@ -435,9 +435,7 @@ impl Ledger {
                 assert_eq!((self.leader, self.hard.voted_for), (Some(me), Some(me)));
                 let ballot = self.log.ballot_at(l.noop);
                 assert!(ballot.is_none_or(|b| b == self.hard.ballot), "its first entry is its own");
-                let members = self.configuration().0.members().map(|(id, _)| id);
-                let members: std::collections::BTreeSet<_> = members.filter(|m| *m != me).collect();
-                assert!(l.progress.keys().eq(members.iter()), "all members are attended to");
+                assert!(l.progress.keys().eq(&self.others()), "all members are attended to");
                 l.progress.values().for_each(|p| p.invariants(last));
                 assert!(
                     l.reads.iter().is_sorted_by(|a, b| a.round < b.round && a.index <= b.index)

@@ -7,7 +7,13 @@ use crate::entry::{Entry, Payload};
 use crate::ids::{Ballot, ClusterId, Generation, LogIndex, MemberId, StoreId};
 use crate::time::VoterTime;
 use crate::timing::Profile;
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// Does the same with each.
+pub(super) fn each<T, const N: usize>(of: [T; N], f: impl FnMut(T)) {
+    of.into_iter().for_each(f);
+}
 
 pub(super) fn ms(t: u64) -> Duration {
     Duration::from_millis(t)
@@ -28,7 +34,7 @@ pub(super) fn configuration(voters: u32) -> Configuration {
         cluster: ClusterId([1; 16]),
         generation: Generation(1),
         voters: (1..=voters).map(|id| (MemberId(id), info(id))).collect(),
-        learners: Default::default(),
+        learners: BTreeMap::new(),
         next_member: MemberId(voters + 1),
         timing: Profile::Lan.timing(),
         digest: [0; 16],

@@ -44,9 +44,8 @@ impl Ledger {
     }
 
     pub(super) fn on_timeout_now(&mut self, from: MemberId, ballot: Ballot) {
-        let me = self.settings.me;
         let asked_by_leader = ballot == self.hard.ballot && self.leader == Some(from);
-        if asked_by_leader && self.settings.may_lead && self.log.configuration().0.is_voter(me) {
+        if asked_by_leader && self.may_campaign() {
             self.campaign(true);
         }
     }
@@ -62,7 +61,7 @@ mod tests {
     fn the_heir_is_asked_once_its_log_is_complete() {
         let mut l = leader_of_three();
         sync(&mut l, 200);
-        [2, 3].map(|m| l.receive(at(201), MemberId(m), matched(1, 2, 0)));
+        each([2, 3], |m| l.receive(at(201), MemberId(m), matched(1, 2, 0)));
         l.propose(at(202), 0, vec![]).unwrap();
         l.transfer_to(at(203), MemberId(3));
         assert!(!sent(&drain(&mut l)).iter().any(|s| s.contains("campaign now")));

@@ -26,7 +26,10 @@ impl Ledger {
             return; // Of an older ballot: it becomes final with one of this ballot, not by count.
         }
         self.commit_to(upto);
-        self.tell_commit();
+        for to in self.attended() {
+            self.send_log(to);
+            self.tell_commit(to);
+        }
         self.attend_members();
         self.settle_reads();
         self.leave_if_removed();
@@ -47,15 +50,12 @@ impl Ledger {
         self.effects.push_back(LedgerEffect::Commit { upto });
     }
 
-    /// Followers that keep up learn the commit index now, not with the next heartbeat.
-    fn tell_commit(&mut self) {
-        for to in self.attended() {
-            self.send_log(to);
-            let State::Leader(l) = &self.state else { return };
-            let p = &l.progress[&to];
-            if p.commit_told < self.commit && matches!(p.mode, Mode::Stream { .. }) {
-                self.send_heartbeat(to);
-            }
+    /// A follower that keeps up learns the commit index now, not with the next heartbeat.
+    pub(super) fn tell_commit(&mut self, to: MemberId) {
+        let State::Leader(l) = &self.state else { return };
+        let Some(p) = l.progress.get(&to) else { return };
+        if p.commit_told < self.commit && matches!(p.mode, Mode::Stream { .. }) {
+            self.send_heartbeat(to);
         }
     }
 

@@ -128,16 +128,18 @@ impl Ledger {
         let State::Leader(l) = &mut self.state else { return };
         let round = l.round;
         let Some(p) = l.progress.get_mut(&to) else { return };
-        let prev = match p.mode {
-            Mode::Probe { .. } | Mode::Stream { .. } => p.next.prev(),
-            Mode::Snapshot { .. } => LogIndex(0),
+        let (prev_index, prev_ballot) = match p.mode {
+            // The beginning of all logs is the same: it is asked about while a snapshot is sent.
+            Mode::Snapshot { .. } => (LogIndex(0), Ballot(0)),
+            Mode::Probe { .. } | Mode::Stream { .. } => {
+                let prev = p.next.prev();
+                let Some(ballot) = self.log.ballot_at(prev) else {
+                    return self.begin_snapshot(to);
+                };
+                p.commit_told = commit;
+                (prev, ballot)
+            }
         };
-        // The beginning of all logs is the same: what is not kept is not asked about.
-        let known = self.log.ballot_at(prev);
-        let (prev_index, prev_ballot) = known.map_or_else(Default::default, |b| (prev, b));
-        if prev_index == prev {
-            p.commit_told = commit;
-        }
         let append = Append { ballot, prev_index, prev_ballot, entries: Vec::new(), commit, round };
         self.send(to, LedgerMessage::Append(append));
     }
@@ -246,6 +248,7 @@ impl Ledger {
             AppendOutcome::Stale => {}
         }
         self.send_log(from);
+        self.tell_commit(from);
         self.settle_reads();
         self.try_transfer();
     }

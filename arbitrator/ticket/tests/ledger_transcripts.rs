@@ -154,7 +154,7 @@ fn run(story: &mut Story, case: &TestCase) -> String {
         // While it only runs, messages are not shown, but what comes of them is.
         let running = line.starts_with("run ");
         let fresh = story.cluster.trace.iter().skip(story.shown);
-        for event in fresh.filter(|e| !quiet && !(running && e.contains("->"))) {
+        for event in fresh.filter(|e| !(quiet || running && e.contains("->"))) {
             let _ = writeln!(out, "{event}");
         }
         story.shown = story.cluster.trace.len();

@@ -1,0 +1,84 @@
+//! What a member must never forget, as records of its journal.
+//!
+//! The rest (promises, leases, readiness) is forgotten on purpose: R4's quarantine replaces it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::entry::{FenceTarget, FenceVote};
+use crate::ids::{ClusterId, Incarnation, MemberId, StoreId};
+use crate::ledger::{LedgerDurable, LedgerRecord};
+
+/// One record of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// The member has a place in a cluster.
+    Identity {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Its number there.
+        me: MemberId,
+    },
+    /// Ledger state.
+    Ledger(LedgerRecord),
+    /// A fence vote (R2, R3): durable before anybody hears of it.
+    Fence(FenceVote),
+    /// The largest T ever promised (R1, R2).
+    MaxPromise(Duration),
+    /// The newest opening seen of another member's store (R5).
+    Seen {
+        /// Whose.
+        store: StoreId,
+        /// Opening count.
+        opened: u64,
+        /// Which start it belonged to.
+        boot: Incarnation,
+    },
+}
+
+/// Why a journal does not make a member.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the journal's records do not fit together: {0}; this store must be re-admitted (R5)")]
+pub struct Inconsistent(pub String);
+
+/// Everything durable, rebuilt from the records in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Durable {
+    /// Cluster and number, once there is one.
+    pub identity: Option<(ClusterId, MemberId)>,
+    /// The ledger.
+    pub ledger: LedgerDurable,
+    /// Fence votes given.
+    pub fences: BTreeMap<FenceTarget, FenceVote>,
+    /// Largest T ever promised.
+    pub max_promise: Duration,
+    /// Newest openings seen of other stores.
+    pub seen: BTreeMap<StoreId, (u64, Incarnation)>,
+}
+
+impl Durable {
+    /// Takes in the next record.
+    pub fn replay(&mut self, record: Record) -> Result<(), Inconsistent> {
+        match record {
+            Record::Identity { cluster, me } => {
+                if self.identity.is_some_and(|i| i != (cluster, me)) {
+                    return Err(Inconsistent("two identities".to_owned()));
+                }
+                self.identity = Some((cluster, me));
+            }
+            Record::Ledger(r) => {
+                self.ledger.replay(r).map_err(|e| Inconsistent(e.to_string()))?;
+            }
+            Record::Fence(vote) => {
+                self.fences.insert(vote.target, vote);
+            }
+            Record::MaxPromise(t) => self.max_promise = self.max_promise.max(t),
+            Record::Seen { store, opened, boot } => {
+                self.seen.insert(store, (opened, boot));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,627 @@
+//! Commands: from a local client or a peer, to the leader, into one ledger entry, and back.
+//!
+//! The leader checks a command against its docket first, so that a refusal tells what stands against
+//! it. The docket checks again when the entry is applied: what was true may have changed, and then
+//! the command is refused although it was appended. A client hears `Done` only when its own
+//! member's docket shows it.
+
+use std::collections::BTreeMap;
+
+use super::join::Admission;
+use super::{Effect, Member};
+use crate::command::{Command, Outcome, Refusal, RefusalCode};
+use crate::docket::{Event, Holding, Ticket};
+use crate::entry::{Entry, LossPolicy, Mode, Op, Policy, Proof};
+use crate::ids::{Ballot, LogIndex, MemberName, RequestId, Term, TicketName};
+use crate::limits;
+use crate::message::{Lane, Message};
+use crate::time::{Now, VoterTime, earlier};
+
+/// Who waits for the outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A client of this member.
+    Local(RequestId),
+    /// Another member.
+    Peer(MemberName, RequestId),
+    /// The holder of this member: it looks at the docket and asks again.
+    Holder,
+}
+
+#[derive(Debug)]
+struct Appended {
+    index: LogIndex,
+    ballot: Ballot,
+    origin: Origin,
+    until: VoterTime,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    request: RequestId,
+    command: Command,
+    sent_to: Option<MemberName>,
+    until: VoterTime,
+}
+
+/// Commands under way at this member.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    appended: Vec<Appended>,
+    waiting: Vec<Waiting>,
+    decided: Vec<(RequestId, LogIndex, Outcome)>,
+    reads: BTreeMap<u64, Origin>,
+    next_read: u64,
+    admission: Option<Admission>,
+}
+
+impl Pending {
+    pub(super) fn deadline(&self) -> Option<VoterTime> {
+        let a = self.appended.iter().map(|a| a.until).min();
+        let w = self.waiting.iter().map(|w| w.until).min();
+        earlier(earlier(a, w), self.admission.as_ref().map(|a| a.until))
+    }
+    pub(super) fn take_admission(&mut self) -> Option<Admission> {
+        self.admission.take()
+    }
+    pub(super) fn put_admission(&mut self, a: Admission) {
+        self.admission = Some(a);
+    }
+    pub(super) fn has_admission(&self) -> bool {
+        self.admission.is_some()
+    }
+    fn full(&self) -> bool {
+        self.appended.len() + self.waiting.len() + self.reads.len() >= limits::MAX_PENDING_COMMANDS
+    }
+}
+
+fn refuse(code: RefusalCode, what: impl Into<String>, next: impl Into<String>) -> Refusal {
+    Refusal::new(code, what, next)
+}
+
+impl Member {
+    pub(super) fn local_command(&mut self, now: Now, request: RequestId, command: Command) {
+        if self.commands.full() {
+            let r =
+                refuse(RefusalCode::Busy, "too many commands are waiting here", "try again later");
+            return self.finish(Origin::Local(request), Outcome::Refused(r));
+        }
+        if self.formed.is_none() {
+            let what = "this member has no cluster yet";
+            let next = "tierce status says which members it waits for";
+            let r = refuse(RefusalCode::NoQuorum, what, next);
+            return self.finish(Origin::Local(request), Outcome::Refused(r));
+        }
+        let until = now.voter + limits::COMMAND_WAIT;
+        self.commands.waiting.push(Waiting { request, command, sent_to: None, until });
+    }
+
+    pub(super) fn peer_command(
+        &mut self,
+        now: Now,
+        from: &MemberName,
+        request: RequestId,
+        command: Command,
+    ) {
+        let origin = Origin::Peer(from.clone(), request);
+        if let Err(r) = may_ask(from, &command) {
+            return self.finish(origin, Outcome::Refused(r));
+        }
+        self.decide(now, origin, command);
+    }
+
+    /// A command of this member's own holder; it repeats by itself.
+    pub(super) fn internal_command(&mut self, now: Now, command: Command) {
+        if self.leads() {
+            self.decide(now, Origin::Holder, command);
+        } else if let Some(leader) = self.leader.clone()
+            && leader != self.settings.name
+        {
+            let message = Message::Command { request: RequestId(0), command };
+            self.send(&leader, Lane::Stream, message, false);
+        }
+    }
+
+    /// Moves waiting commands on: to the leader, or to their end.
+    pub(super) fn run_commands(&mut self, now: Now) {
+        let leader = self.leader.clone();
+        let leads = self.leads();
+        for mut w in std::mem::take(&mut self.commands.waiting) {
+            if now.voter >= w.until {
+                let outcome = if w.sent_to.is_some() {
+                    Outcome::Unknown { why: "the leader did not answer in time".to_owned() }
+                } else {
+                    let next =
+                        "tierce status shows which members are missing; decisions need a majority";
+                    Outcome::Refused(refuse(
+                        RefusalCode::NoQuorum,
+                        "no leader was found in time",
+                        next,
+                    ))
+                };
+                self.finish(Origin::Local(w.request), outcome);
+            } else if leads {
+                self.decide(now, Origin::Local(w.request), w.command);
+            } else if leader.is_some()
+                && leader.as_ref() != Some(&self.settings.name)
+                && w.sent_to != leader
+            {
+                // Only reads may be sent twice: another command may already be on its way.
+                if w.sent_to.is_some() && w.command != Command::Read {
+                    let why = "the leader changed while the command was on its way".to_owned();
+                    self.finish(Origin::Local(w.request), Outcome::Unknown { why });
+                    continue;
+                }
+                if let Some(to) = &leader {
+                    let message =
+                        Message::Command { request: w.request, command: w.command.clone() };
+                    self.send(to, Lane::Stream, message, false);
+                }
+                w.sent_to.clone_from(&leader);
+                self.commands.waiting.push(w);
+            } else {
+                self.commands.waiting.push(w);
+            }
+        }
+        self.expire_appended(now);
+        let applied = self.docket().map(crate::docket::Docket::applied).unwrap_or_default();
+        let (done, rest) = std::mem::take(&mut self.commands.decided)
+            .into_iter()
+            .partition(|(_, i, _)| *i <= applied);
+        self.commands.decided = rest;
+        for (request, _, outcome) in done as Vec<(RequestId, LogIndex, Outcome)> {
+            self.effects.push_back(Effect::Outcome { request, outcome });
+        }
+    }
+
+    fn expire_appended(&mut self, now: Now) {
+        for a in std::mem::take(&mut self.commands.appended) {
+            if now.voter >= a.until {
+                let why = "it is in the ledger but no majority has confirmed it in time".to_owned();
+                self.finish(a.origin, Outcome::Unknown { why });
+            } else {
+                self.commands.appended.push(a);
+            }
+        }
+    }
+
+    /// The leader told what became of a command of ours.
+    pub(super) fn command_done(&mut self, request: RequestId, outcome: Outcome) {
+        let Some(at) = self.commands.waiting.iter().position(|w| w.request == request) else {
+            return;
+        };
+        let w = self.commands.waiting.swap_remove(at);
+        if let Outcome::Refused(r) = &outcome
+            && r.code == RefusalCode::NoQuorum
+        {
+            // It was asked too early or too late: wait for the next leader.
+            self.commands.waiting.push(Waiting { sent_to: None, ..w });
+            return;
+        }
+        self.finish(Origin::Local(request), outcome);
+    }
+
+    pub(super) fn finish(&mut self, origin: Origin, outcome: Outcome) {
+        match origin {
+            Origin::Local(request) => {
+                let index = match &outcome {
+                    Outcome::Done { index, .. } => *index,
+                    _ => LogIndex(0),
+                };
+                self.commands.decided.push((request, index, outcome));
+            }
+            Origin::Peer(name, request) if request != RequestId(0) => {
+                self.send(&name, Lane::Stream, Message::CommandDone { request, outcome }, true);
+            }
+            Origin::Peer(..) | Origin::Holder => {}
+        }
+    }
+
+    // ----- at the leader -----------------------------------------------------------------
+
+    fn decide(&mut self, now: Now, origin: Origin, command: Command) {
+        if !self.leads() {
+            let r = refuse(RefusalCode::NoQuorum, "this member does not lead", "ask the leader");
+            return self.finish(origin, Outcome::Refused(r));
+        }
+        if self.commands.full() {
+            let r =
+                refuse(RefusalCode::Busy, "too many commands are waiting here", "try again later");
+            return self.finish(origin, Outcome::Refused(r));
+        }
+        match command {
+            Command::Read => self.begin_read(now, origin),
+            Command::Admit { .. } | Command::Remove { .. } => {
+                self.begin_admission(now, origin, command)
+            }
+            Command::SetTiming(_) => self.set_timing(now, origin, &command),
+            _ => match self.ops_for(now, command) {
+                Ok(ops) => self.append(now, origin, ops),
+                Err(r) => self.finish(origin, Outcome::Refused(r)),
+            },
+        }
+    }
+
+    fn append(&mut self, now: Now, origin: Origin, ops: Vec<Op>) {
+        let Some(f) = &mut self.formed else { return };
+        match f.ledger.propose(now.voter, now.wall_ms, ops) {
+            Ok(index) => {
+                let ballot = f.ledger.ballot();
+                let until = now.voter + limits::COMMAND_WAIT;
+                self.commands.appended.push(Appended { index, ballot, origin, until });
+            }
+            Err(_) => {
+                let r =
+                    refuse(RefusalCode::NoQuorum, "this member leads no more", "ask the leader");
+                self.finish(origin, Outcome::Refused(r));
+            }
+        }
+    }
+
+    /// An entry was applied: whoever waits for it hears what it did.
+    pub(super) fn entry_applied(&mut self, entry: &Entry, events: &[Event]) {
+        for a in std::mem::take(&mut self.commands.appended) {
+            if a.index > entry.index {
+                self.commands.appended.push(a);
+                continue;
+            }
+            let outcome = if a.index < entry.index || a.ballot != entry.ballot {
+                let next = "look at the present state, then ask again";
+                Outcome::Refused(refuse(
+                    RefusalCode::NotNow,
+                    "another leader decided something else",
+                    next,
+                ))
+            } else {
+                outcome_of(entry, events)
+            };
+            self.finish(a.origin, outcome);
+        }
+    }
+
+    fn begin_read(&mut self, now: Now, origin: Origin) {
+        self.commands.next_read += 1;
+        let context = self.commands.next_read;
+        let Some(f) = &mut self.formed else { return };
+        match f.ledger.read(now.voter, context) {
+            Ok(()) => {
+                self.commands.reads.insert(context, origin);
+            }
+            Err(_) => self.finish(
+                origin,
+                Outcome::Refused(refuse(
+                    RefusalCode::NoQuorum,
+                    "this member leads no more",
+                    "ask again",
+                )),
+            ),
+        }
+    }
+
+    pub(super) fn read_ready(&mut self, context: u64, index: LogIndex) {
+        if let Some(origin) = self.commands.reads.remove(&context) {
+            self.finish(origin, Outcome::Done { index, term: None });
+        }
+    }
+
+    pub(super) fn read_failed(&mut self, context: u64) {
+        if let Some(origin) = self.commands.reads.remove(&context) {
+            let r =
+                refuse(RefusalCode::NoQuorum, "a majority did not confirm the leader", "ask again");
+            self.finish(origin, Outcome::Refused(r));
+        }
+    }
+
+    fn begin_admission(&mut self, now: Now, origin: Origin, command: Command) {
+        let (name, join) = match command {
+            Command::Admit { name, role, store, addresses } => {
+                // Without a store in the command it is the one that the member presents now.
+                let named = (store.0 != [0; 16]).then_some((role, store));
+                let Some((role, store)) = named.or_else(|| self.presented_store(&name)) else {
+                    let next = "start that member, then ask again";
+                    let r =
+                        refuse(RefusalCode::NotNow, format!("{name} is not connected here"), next);
+                    return self.finish(origin, Outcome::Refused(r));
+                };
+                (name, Some((role, store, addresses)))
+            }
+            Command::Remove { name } => (name, None),
+            _ => return,
+        };
+        if let Some(r) = self.admission_refusal(&name) {
+            return self.finish(origin, Outcome::Refused(r));
+        }
+        let Some(f) = &self.formed else { return };
+        let configuration = f.ledger.configuration().0;
+        if join.is_none() && configuration.id_of(&name).is_none() {
+            let r = refuse(
+                RefusalCode::NoSuch,
+                format!("there is no member {name}"),
+                "tierce sites list",
+            );
+            return self.finish(origin, Outcome::Refused(r));
+        }
+        // Three changes at the most, each waiting out T (R11), and the transfer of the state.
+        let until = now.voter + configuration.timing.promise * 4 + limits::COMMAND_WAIT;
+        self.commands.put_admission(Admission { origin, name, join, asked: None, until });
+    }
+
+    fn set_timing(&mut self, now: Now, origin: Origin, command: &Command) {
+        let Command::SetTiming(timing) = command else { return };
+        if let Err(found) = timing.check() {
+            let what = found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            let r =
+                refuse(RefusalCode::Unsafe, what, "tierce config check prints the inequalities");
+            return self.finish(origin, Outcome::Refused(r));
+        }
+        let Some(f) = &mut self.formed else { return };
+        let next = crate::configuration::Configuration {
+            timing: *timing,
+            ..f.ledger.configuration().0.clone()
+        };
+        match f.ledger.propose_configuration(now.voter, now.wall_ms, next) {
+            Ok(index) => {
+                let ballot = f.ledger.ballot();
+                let until = now.voter + limits::COMMAND_WAIT;
+                self.commands.appended.push(Appended { index, ballot, origin, until });
+            }
+            Err(e) => {
+                let r = refuse(
+                    RefusalCode::NotNow,
+                    e.to_string(),
+                    "wait until the last change has ended",
+                );
+                self.finish(origin, Outcome::Refused(r));
+            }
+        }
+    }
+
+    /// The operations that carry a command out, or what stands against it.
+    fn ops_for(&self, now: Now, command: Command) -> Result<Vec<Op>, Refusal> {
+        check_notes(&command)?;
+        match command {
+            Command::SetTicket { name, policy } => self.set_ticket_ops(name, policy),
+            Command::RemoveTicket { name } => {
+                let t = self.ticket(&name)?;
+                if t.holder().is_some() {
+                    let next = format!("tierce tickets revoke {name}, then remove it");
+                    return Err(refuse(RefusalCode::NotNow, format!("{name} has a holder"), next));
+                }
+                Ok(vec![Op::RemoveTicket { ticket: t.id }])
+            }
+            Command::Grant { name, to } => self.grant_ops(now, &name, &to),
+            Command::Move { name, to, note } => self.move_ops(now, &name, &to, note),
+            Command::Revoke { name, note } => {
+                let (ticket, term) = self.held(&name)?;
+                Ok(vec![Op::Handover { ticket, term, to: None, note }])
+            }
+            Command::TakeBack { name, note } => {
+                let (ticket, term) = self.held(&name)?;
+                Ok(vec![Op::TakeBack { ticket, term, note }])
+            }
+            Command::CancelMove { name, note } => {
+                let (ticket, term) = self.held(&name)?;
+                Ok(vec![Op::CancelHandover { ticket, term, note }])
+            }
+            Command::Hold { name, note } => {
+                Ok(vec![Op::Hold { ticket: self.ticket(&name)?.id, note }])
+            }
+            Command::Resume { name } => Ok(vec![Op::Resume { ticket: self.ticket(&name)?.id }]),
+            Command::SetAttribute { scope, name, value } => {
+                let docket = self.docket();
+                let id = |t: &TicketName| docket.and_then(|d| d.ticket_named(t)).map(|t| t.id);
+                let scope = scope.resolve(id).ok_or_else(|| {
+                    refuse(RefusalCode::NoSuch, "there is no such ticket", "tierce tickets list")
+                })?;
+                Ok(vec![Op::SetAttribute { scope, name, value }])
+            }
+            Command::DeclareSite { site, state, note } => {
+                Ok(vec![Op::DeclareSite { site, state, note }])
+            }
+            Command::ConfirmDown { site, proof, note } => self.confirm_ops(&site, proof, &note),
+            Command::OpenSession { site, incarnation, supersedes } => {
+                Ok(vec![Op::OpenSession { site, incarnation, supersedes }])
+            }
+            Command::CloseSession { session } => Ok(vec![Op::CloseSession { session }]),
+            Command::Released { ticket, session, term } => {
+                let mut ops = vec![Op::Release { ticket, session, term }];
+                ops.extend(self.successor(now, ticket, term));
+                Ok(ops)
+            }
+            Command::Admit { .. }
+            | Command::Remove { .. }
+            | Command::SetTiming(_)
+            | Command::Read => Ok(vec![]),
+        }
+    }
+
+    /// R10 for one ticket: the grant to the named successor goes into the same batch as the release.
+    fn successor(&self, now: Now, ticket: crate::ids::TicketId, term: Term) -> Option<Op> {
+        let t = self.docket()?.ticket(ticket)?;
+        let Holding::Held { term: held, handover: Some(h), .. } = &t.holding else { return None };
+        let to = h.to.as_ref().filter(|_| *held == term)?;
+        let session = self.eligibility(now, ticket, to).ok()?;
+        Some(Op::Grant { ticket, to: session, automatic: false })
+    }
+
+    fn ticket(&self, name: &TicketName) -> Result<&Ticket, Refusal> {
+        self.docket().and_then(|d| d.ticket_named(name)).ok_or_else(|| {
+            refuse(RefusalCode::NoSuch, format!("there is no ticket {name}"), "tierce tickets list")
+        })
+    }
+
+    fn held(&self, name: &TicketName) -> Result<(crate::ids::TicketId, Term), Refusal> {
+        let t = self.ticket(name)?;
+        t.holder().map(|(_, _, term)| (t.id, term)).ok_or_else(|| {
+            refuse(
+                RefusalCode::NotNow,
+                format!("{name} is not held by any site"),
+                format!("tierce tickets show {name}"),
+            )
+        })
+    }
+
+    fn check_site(&self, site: &MemberName) -> Result<(), Refusal> {
+        let sites = self.docket().map(crate::docket::Docket::site_names).unwrap_or_default();
+        if sites.contains(site) {
+            return Ok(());
+        }
+        let list = sites.iter().map(MemberName::as_str).collect::<Vec<_>>().join(", ");
+        Err(refuse(
+            RefusalCode::NoSuch,
+            format!("{site} is not a site"),
+            format!("the sites are: {list}"),
+        ))
+    }
+
+    fn set_ticket_ops(&self, name: TicketName, policy: Policy) -> Result<Vec<Op>, Refusal> {
+        let invalid = |what: String, next: &str| Err(refuse(RefusalCode::Invalid, what, next));
+        if policy.loss == LossPolicy::Freeze && policy.mode != Mode::Manual {
+            let what = "loss policy freeze keeps resources running without a ticket".to_owned();
+            return Err(refuse(RefusalCode::Unsafe, what, "freeze goes with mode manual only"));
+        }
+        for site in &policy.prefer {
+            self.check_site(site)?;
+        }
+        if policy.prefer.len() > limits::MAX_VOTERS || policy.require.len() > limits::MAX_ATTRIBUTES
+        {
+            return invalid(
+                "the policy names too many sites or attributes".to_owned(),
+                "name fewer",
+            );
+        }
+        let budget =
+            self.docket().map(|d| d.configuration().timing.stop_budget).unwrap_or_default();
+        if policy.stop_budget > budget || policy.stop_budget.is_zero() {
+            let what = format!(
+                "stop budget {} is not within (0, {}]",
+                crate::timing::show(policy.stop_budget),
+                crate::timing::show(budget)
+            );
+            return invalid(what, "lower it, or raise the cluster's stop budget B");
+        }
+        Ok(vec![Op::SetTicket { name, policy }])
+    }
+
+    fn grant_ops(&self, now: Now, name: &TicketName, to: &MemberName) -> Result<Vec<Op>, Refusal> {
+        self.check_site(to)?;
+        let t = self.ticket(name)?;
+        if let Some((_, site, _)) = t.holder() {
+            let next = format!("tierce tickets move {name} --to {to}");
+            return Err(refuse(RefusalCode::NotNow, format!("{site} holds {name}"), next));
+        }
+        if let Some(missing) = t.proof_missing() {
+            let what = format!("{name} waits for proof ({missing:?}) that its old holder is down")
+                .to_lowercase();
+            return Err(refuse(RefusalCode::Unsafe, what, "confirm it: tierce fence confirm SITE"));
+        }
+        let session = self.eligible_or_refuse(now, t, to)?;
+        Ok(vec![Op::Grant { ticket: t.id, to: session, automatic: false }])
+    }
+
+    fn move_ops(
+        &self,
+        now: Now,
+        name: &TicketName,
+        to: &MemberName,
+        note: String,
+    ) -> Result<Vec<Op>, Refusal> {
+        self.check_site(to)?;
+        let t = self.ticket(name)?;
+        match t.holder() {
+            None => {
+                let next = format!("tierce tickets grant {name} --to {to}");
+                Err(refuse(RefusalCode::NotNow, format!("{name} is not held by any site"), next))
+            }
+            Some((_, site, _)) if site == to => Err(refuse(
+                RefusalCode::NotNow,
+                format!("{to} holds {name} already"),
+                "nothing to do",
+            )),
+            Some((_, _, term)) => {
+                self.eligible_or_refuse(now, t, to)?;
+                Ok(vec![Op::Handover { ticket: t.id, term, to: Some(to.clone()), note }])
+            }
+        }
+    }
+
+    fn eligible_or_refuse(
+        &self,
+        now: Now,
+        t: &Ticket,
+        to: &MemberName,
+    ) -> Result<crate::ids::SessionId, Refusal> {
+        self.eligibility(now, t.id, to).map_err(|why| {
+            let next = format!("tierce tickets plan {} --to {to} shows every gate", t.name);
+            refuse(RefusalCode::NotNow, format!("{to} may not hold {} now: {why}", t.name), next)
+        })
+    }
+
+    fn confirm_ops(&self, site: &MemberName, proof: Proof, note: &str) -> Result<Vec<Op>, Refusal> {
+        self.check_site(site)?;
+        let mut sessions = std::collections::BTreeSet::new();
+        for t in self.docket().into_iter().flat_map(crate::docket::Docket::tickets) {
+            if let Holding::Free {
+                because: crate::docket::FreeBecause::Lost { session, site: lost, .. },
+                ..
+            } = &t.holding
+                && lost == site
+            {
+                sessions.insert(*session);
+            }
+        }
+        if sessions.is_empty() {
+            let what = format!("no ticket waits for proof about {site}");
+            return Err(refuse(RefusalCode::NotNow, what, "tierce status shows what waits"));
+        }
+        let op = |session| Op::ConfirmDown { session, proof, note: note.to_owned() };
+        Ok(sessions.into_iter().map(op).collect())
+    }
+}
+
+/// What one member may ask of another: an agent speaks for its own site only.
+fn may_ask(from: &MemberName, command: &Command) -> Result<(), Refusal> {
+    match command {
+        Command::OpenSession { site, .. } if site != from => Err(refuse(
+            RefusalCode::Invalid,
+            format!("{from} may not open a session for {site}"),
+            "each site's agent opens its own",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn check_notes(command: &Command) -> Result<(), Refusal> {
+    let note = match command {
+        Command::Revoke { note, .. }
+        | Command::TakeBack { note, .. }
+        | Command::Move { note, .. }
+        | Command::CancelMove { note, .. }
+        | Command::Hold { note, .. }
+        | Command::DeclareSite { note, .. }
+        | Command::ConfirmDown { note, .. } => note,
+        _ => return Ok(()),
+    };
+    if note.len() > limits::NOTE_BYTES {
+        let what = format!("the note has more than {} bytes", limits::NOTE_BYTES);
+        return Err(refuse(RefusalCode::Invalid, what, "shorten it"));
+    }
+    Ok(())
+}
+
+/// The outcome of a command from what its entry did: the first operation decides.
+fn outcome_of(entry: &Entry, events: &[Event]) -> Outcome {
+    for event in events {
+        match event {
+            Event::Skipped { op: 0, why } => {
+                let next = "look at the present state, then ask again";
+                return Outcome::Refused(refuse(RefusalCode::NotNow, why.clone(), next));
+            }
+            Event::Granted { term, .. } => {
+                return Outcome::Done { index: entry.index, term: Some(*term) };
+            }
+            _ => {}
+        }
+    }
+    Outcome::Done { index: entry.index, term: None }
+}

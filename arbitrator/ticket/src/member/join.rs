@@ -1,0 +1,461 @@
+//! How a member finds its place: hello, founding, admission, and the refusal of older stores (R5).
+//!
+//! *Founding*: the first site by name waits until every planned member has said hello with a store
+//! that has no cluster yet; it writes the founding configuration, with all their stores in it, and
+//! brings it to them. The ledger's first leader needs the vote of every founding voter, so a cluster
+//! comes to life only when all of them have it on disk.
+//!
+//! *Admission*: a member whose store is not in the configuration (lost, or new) waits. The leader,
+//! on an operator's word, removes the old store's number, adds the new one as a learner, brings it
+//! up to date, and lets it vote: three steps of one change each (R11).
+//!
+//! *Older stores*: each opening of a store is counted in it, and told in the hello. Whoever has seen
+//! a newer opening says so, and the older copy refuses to take part. A member that restarts waits
+//! for one peer to confirm it.
+
+use std::collections::BTreeMap;
+
+use super::commands::Origin;
+use super::{Alarm, Member, PlannedMember, Standing};
+use crate::command::{Outcome, Refusal, RefusalCode};
+use crate::configuration::{Configuration, MemberInfo, Role};
+use crate::durable::{Durable, Record};
+use crate::entry::{Entry, Payload};
+use crate::ids::{Ballot, ClusterId, Generation, LogIndex, MemberId, MemberName, StoreId};
+use crate::ledger::{LedgerRecord, Snapshot};
+use crate::limits;
+use crate::message::{Hello, HelloReply, Lane, Message};
+use crate::time::{Now, VoterTime};
+
+/// Wall clocks that differ by more are reported.
+const WALL_SKEW_MS: u64 = 5_000;
+
+/// An admission or removal under way at the leader.
+#[derive(Debug)]
+pub(super) struct Admission {
+    pub(super) origin: Origin,
+    pub(super) name: MemberName,
+    /// Role and addresses; `None`: the member is being removed.
+    pub(super) join: Option<(Role, StoreId, Vec<String>)>,
+    pub(super) asked: Option<VoterTime>,
+    pub(super) until: VoterTime,
+}
+
+impl Member {
+    pub(super) fn peer_up(&mut self, name: &MemberName) {
+        let peer = self.peers.entry(name.clone()).or_default();
+        peer.up = true;
+        peer.hello = None;
+        let hello = self.own_hello(None);
+        self.send(name, Lane::Stream, Message::Hello(hello), false);
+        self.tell_readiness(Some(name));
+    }
+
+    pub(super) fn peer_down(&mut self, name: &MemberName) {
+        if let Some(p) = self.peers.get_mut(name) {
+            p.up = false;
+            p.hello = None;
+        }
+    }
+
+    fn own_hello(&self, reply: Option<HelloReply>) -> Hello {
+        Hello {
+            role: self.settings.role,
+            store: self.settings.store,
+            opened: self.settings.opened,
+            boot: self.settings.boot,
+            digest: self.settings.digest,
+            config_index: self.ledger().map(|l| l.configuration().1).unwrap_or_default(),
+            wall_ms: self.wall_ms,
+            reply,
+        }
+    }
+
+    pub(super) fn hello(
+        &mut self,
+        now: Now,
+        from: &MemberName,
+        cluster: ClusterId,
+        id: MemberId,
+        hello: Hello,
+    ) {
+        if self.peers.len() > 4 * limits::MAX_VOTERS && !self.peers.contains_key(from) {
+            return;
+        }
+        let peer = self.peers.entry(from.clone()).or_default();
+        peer.hello = Some(hello.clone());
+        peer.cluster = cluster;
+        self.compare_files(now, from, &hello);
+        match hello.reply {
+            None => {
+                let reply = self.judge(from, cluster, id, &hello);
+                let own = self.own_hello(Some(reply));
+                self.send(from, Lane::Stream, Message::Hello(own), true);
+                self.offer_founding(from, cluster, &hello);
+            }
+            Some(HelloReply::Known) if self.standing == Standing::Confirming => {
+                self.standing = Standing::TakingPart;
+            }
+            Some(HelloReply::Known) => {}
+            Some(HelloReply::Older { seen }) => {
+                let opened = self.settings.opened;
+                self.out(Alarm::OlderStore { opened, seen, by: from.clone() });
+            }
+            Some(HelloReply::Stranger) => {
+                if self.standing == Standing::Unformed && cluster != ClusterId::default() {
+                    self.alarm_once("stranger", Alarm::NotAdmitted { by: from.clone() });
+                } else if self.standing == Standing::Confirming {
+                    self.alarm_once("stranger", Alarm::NotAdmitted { by: from.clone() });
+                }
+            }
+        }
+        self.try_to_found(now);
+    }
+
+    /// Says what the peer's store is to this member, and remembers its newest opening.
+    fn judge(
+        &mut self,
+        from: &MemberName,
+        cluster: ClusterId,
+        id: MemberId,
+        hello: &Hello,
+    ) -> HelloReply {
+        let seen = self.seen.get(&hello.store).copied();
+        if let Some((opened, boot)) = seen
+            && (hello.opened < opened || (hello.opened == opened && hello.boot != boot))
+        {
+            let alarm =
+                Alarm::PeerOlder { member: from.clone(), opened: hello.opened, seen: opened };
+            self.alarm_once(&format!("older {from} {}", hello.boot), alarm);
+            return HelloReply::Older { seen: opened };
+        }
+        let Some(f) = &self.formed else { return HelloReply::Stranger };
+        let configuration = f.ledger.configuration().0;
+        let in_it = configuration.members().any(|(_, m)| m.name == *from && m.store == hello.store);
+        if in_it && seen != Some((hello.opened, hello.boot)) {
+            let (store, opened, boot) = (hello.store, hello.opened, hello.boot);
+            self.seen.insert(store, (opened, boot));
+            self.records.push(Record::Seen { store, opened, boot });
+        }
+        // A founding member may not have its configuration yet; a good store of this cluster names
+        // the right number. A member of a newer configuration than ours gets the benefit: it is
+        // confirmed by those who know it.
+        let f = self.formed.as_ref();
+        let ours = f.is_some_and(|f| {
+            f.cluster == cluster
+                && f.ledger.configuration().0.member(id).is_some_and(|m| m.store == hello.store)
+        });
+        if ours { HelloReply::Known } else { HelloReply::Stranger }
+    }
+
+    fn compare_files(&mut self, now: Now, from: &MemberName, hello: &Hello) {
+        let zero = [0u8; 16];
+        if hello.digest != self.settings.digest
+            && hello.digest != zero
+            && self.settings.digest != zero
+        {
+            let hex =
+                |d: &[u8; 16]| d.iter().take(6).map(|b| format!("{b:02x}")).collect::<String>();
+            let alarm = Alarm::DigestDiffers {
+                member: from.clone(),
+                theirs: hex(&hello.digest),
+                ours: hex(&self.settings.digest),
+            };
+            self.alarm_once(&format!("digest {from} {}", hex(&hello.digest)), alarm);
+        }
+        if hello.wall_ms != 0 && now.wall_ms.abs_diff(hello.wall_ms) > WALL_SKEW_MS {
+            let by_ms = hello.wall_ms as i64 - now.wall_ms as i64;
+            self.alarm_once(
+                &format!("skew {from}"),
+                Alarm::WallSkew { member: from.clone(), by_ms },
+            );
+        }
+    }
+
+    // ----- founding ----------------------------------------------------------------------
+
+    fn try_to_found(&mut self, now: Now) {
+        if self.formed.is_some() {
+            return;
+        }
+        let Some(plan) = &self.settings.plan else { return };
+        let first = plan.members.iter().filter(|m| m.role == Role::Site).map(|m| &m.name).min();
+        if first != Some(&self.settings.name) {
+            return;
+        }
+        let mut members: Vec<&PlannedMember> = plan.members.iter().collect();
+        members.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut voters = BTreeMap::new();
+        for (n, m) in members.iter().enumerate() {
+            let Some(store) = self.founding_store(m) else { return };
+            let info = MemberInfo {
+                name: m.name.clone(),
+                role: m.role,
+                store,
+                addresses: m.addresses.clone(),
+            };
+            voters.insert(MemberId(n as u32 + 1), info);
+        }
+        let configuration = Configuration {
+            cluster: self.settings.new_cluster,
+            generation: Generation(0),
+            next_member: MemberId(voters.len() as u32 + 1),
+            voters,
+            learners: BTreeMap::new(),
+            timing: plan.timing,
+            digest: self.settings.digest,
+        };
+        if configuration.check().is_ok() && configuration.timing.check().is_ok() {
+            self.found(now, configuration);
+        }
+    }
+
+    /// The store of a planned member that is here and has no cluster, with an equal file.
+    fn founding_store(&self, m: &PlannedMember) -> Option<StoreId> {
+        if m.name == self.settings.name {
+            return (m.role == self.settings.role).then_some(self.settings.store);
+        }
+        let peer = self.peers.get(&m.name).filter(|p| p.up && p.cluster == ClusterId::default())?;
+        let hello = peer.hello.as_ref()?;
+        let equal = m.role == Role::Arbitrator || hello.digest == self.settings.digest;
+        (hello.role == m.role && equal).then_some(hello.store)
+    }
+
+    /// Makes the founding configuration durable and begins life in it.
+    fn found(&mut self, now: Now, configuration: Configuration) {
+        let own = (&self.settings.name, self.settings.store, self.settings.role);
+        let me = configuration
+            .voters
+            .iter()
+            .find(|(_, m)| (&m.name, m.store, m.role) == own)
+            .map(|(id, _)| *id);
+        let Some(me) = me else { return };
+        let cluster = configuration.cluster;
+        let entry = Entry {
+            index: LogIndex(1),
+            ballot: Ballot(0),
+            wall_ms: 0,
+            payload: Payload::Configuration(configuration.clone()),
+        };
+        let records = vec![
+            Record::Identity { cluster, me },
+            Record::Ledger(LedgerRecord::Entries(vec![entry])),
+        ];
+        if self.begin(now, records) {
+            let own = self.settings.name.clone();
+            let others = configuration.voters.values().map(|m| &m.name).filter(|n| **n != own);
+            for to in others {
+                self.send(to, Lane::Stream, Message::Founding(configuration.clone()), true);
+            }
+        }
+    }
+
+    /// Makes first records durable and sets the member up from them.
+    fn begin(&mut self, now: Now, records: Vec<Record>) -> bool {
+        let mut durable = Durable::default();
+        for r in &records {
+            if let Err(e) = durable.replay(r.clone()) {
+                self.alarm(Alarm::Ledger(e.to_string()));
+                return false;
+            }
+        }
+        self.records.extend(records);
+        if let Err(e) = self.form(durable, now) {
+            self.out(Alarm::Ledger(e.to_string()));
+            return false;
+        }
+        self.standing = Standing::TakingPart;
+        // Peers learn the new standing by a fresh hello.
+        let up: Vec<MemberName> =
+            self.peers.iter().filter(|(_, p)| p.up).map(|(n, _)| n.clone()).collect();
+        for name in up {
+            let hello = self.own_hello(None);
+            self.send(&name, Lane::Stream, Message::Hello(hello), true);
+        }
+        true
+    }
+
+    pub(super) fn founding(&mut self, now: Now, from: &MemberName, configuration: Configuration) {
+        if self.standing != Standing::Unformed {
+            return;
+        }
+        let from_a_site =
+            configuration.voters.values().any(|m| m.name == *from && m.role == Role::Site);
+        let same_file =
+            self.settings.plan.is_none() || configuration.digest == self.settings.digest;
+        let sound = configuration.check().is_ok()
+            && configuration.timing.check().is_ok()
+            && configuration.learners.is_empty()
+            && configuration.cluster != ClusterId::default();
+        if from_a_site && same_file && sound {
+            self.found(now, configuration);
+        }
+    }
+
+    /// A founding member that was away when the founder called gets the configuration now.
+    fn offer_founding(&mut self, to: &MemberName, cluster: ClusterId, hello: &Hello) {
+        let Some(f) = &self.formed else { return };
+        if cluster != ClusterId::default() || f.ledger.last_index() != LogIndex(1) {
+            return;
+        }
+        let configuration = f.ledger.configuration().0.clone();
+        if configuration.voters.values().any(|m| m.name == *to && m.store == hello.store) {
+            self.send(to, Lane::Stream, Message::Founding(configuration), true);
+        }
+    }
+
+    // ----- admission ---------------------------------------------------------------------
+
+    /// The leader's word that this store is admitted.
+    pub(super) fn admitted(
+        &mut self,
+        now: Now,
+        cluster: ClusterId,
+        you: MemberId,
+        snapshot: Snapshot,
+    ) {
+        if self.standing != Standing::Unformed {
+            return;
+        }
+        let ours = snapshot
+            .configuration
+            .member(you)
+            .is_some_and(|m| m.name == self.settings.name && m.store == self.settings.store);
+        if !ours || snapshot.configuration.cluster != cluster {
+            return;
+        }
+        let records = vec![
+            Record::Identity { cluster, me: you },
+            Record::Ledger(LedgerRecord::Snapshot(snapshot)),
+        ];
+        self.begin(now, records);
+    }
+
+    /// The next step of an admission or removal, at the leader.
+    pub(super) fn run_admission(&mut self, now: Now) -> bool {
+        let Some(a) = self.commands.take_admission() else { return false };
+        if !self.leads() {
+            self.finish(a.origin, Outcome::Unknown { why: "this member leads no more".to_owned() });
+            return false;
+        }
+        if now.voter >= a.until {
+            let why = "the change did not end in time; ask for the list of sites".to_owned();
+            self.finish(a.origin, Outcome::Unknown { why });
+            return false;
+        }
+        match self.admission_step(now, a) {
+            Some(again) => {
+                self.commands.put_admission(again);
+                false
+            }
+            None => true,
+        }
+    }
+
+    fn admission_step(&mut self, now: Now, mut a: Admission) -> Option<Admission> {
+        let f = self.formed.as_mut()?;
+        let newest = f.ledger.configuration().0.clone();
+        let settled = *f.docket.configuration() == newest;
+        let present = newest.id_of(&a.name);
+        let mut next = newest.clone();
+        let index = f.docket.applied();
+        match (&a.join, present) {
+            (None, None) if settled => {
+                self.finish(a.origin, Outcome::Done { index, term: None });
+                return None;
+            }
+            (None, Some(id)) => {
+                next.voters.remove(&id);
+                next.learners.remove(&id);
+            }
+            (Some((_, store, _)), Some(id))
+                if newest.member(id).is_some_and(|m| m.store != *store) =>
+            {
+                next.voters.remove(&id);
+                next.learners.remove(&id);
+            }
+            (Some((role, store, addresses)), None) => {
+                let info = MemberInfo {
+                    name: a.name.clone(),
+                    role: *role,
+                    store: *store,
+                    addresses: addresses.clone(),
+                };
+                next.learners.insert(newest.next_member, info);
+                next.next_member = MemberId(newest.next_member.0 + 1);
+            }
+            (Some(_), Some(id)) if newest.is_voter(id) && settled => {
+                self.finish(a.origin, Outcome::Done { index, term: None });
+                return None;
+            }
+            (Some(_), Some(id)) if newest.learners.contains_key(&id) => {
+                let caught_up =
+                    f.ledger.follower_progress(id).is_some_and(|(m, _)| m >= f.ledger.commit());
+                if !caught_up {
+                    self.bring_up(now, id, &mut a);
+                    return Some(a);
+                }
+                if let Some(info) = next.learners.remove(&id) {
+                    next.voters.insert(id, info);
+                }
+            }
+            _ => return Some(a),
+        }
+        if settled && let Some(f) = &mut self.formed {
+            // Refused means "not yet" here: R11's wait, or a change still under way.
+            let _ = f.ledger.propose_configuration(now.voter, now.wall_ms, next);
+        }
+        Some(a)
+    }
+
+    /// Gives a learner without a cluster its number and a state to begin with.
+    fn bring_up(&mut self, now: Now, id: MemberId, a: &mut Admission) {
+        let Some(f) = &self.formed else { return };
+        if a.asked.is_some_and(|t| now.voter.since(t) < f.config_seen.timing.promise) {
+            return;
+        }
+        let unformed =
+            self.peers.get(&a.name).is_some_and(|p| p.up && p.cluster == ClusterId::default());
+        let in_docket = f.docket.configuration().learners.contains_key(&id);
+        if !unformed || !in_docket {
+            return;
+        }
+        a.asked = Some(now.voter);
+        let applied = f.docket.applied();
+        let Some(ballot) = f.ledger.ballot_at(applied) else { return };
+        let snapshot = Snapshot {
+            last_index: applied,
+            last_ballot: ballot,
+            configuration: f.docket.configuration().clone(),
+            config_index: f.docket.config_index(),
+            state: f.docket.to_bytes(),
+        };
+        let name = a.name.clone();
+        self.send(&name, Lane::Stream, Message::Admitted { you: id, snapshot }, true);
+    }
+
+    pub(super) fn admission_refusal(&self, name: &MemberName) -> Option<Refusal> {
+        if self.commands.has_admission() {
+            let what = "another change of members is under way";
+            return Some(Refusal::new(RefusalCode::NotNow, what, "wait until it has ended"));
+        }
+        if *name == self.settings.name {
+            let what = "a leader does not replace itself";
+            return Some(Refusal::new(
+                RefusalCode::NotNow,
+                what,
+                "ask at another member after it leads",
+            ));
+        }
+        None
+    }
+
+    /// The store that a peer of this name presents now.
+    pub(super) fn presented_store(&self, name: &MemberName) -> Option<(Role, StoreId)> {
+        self.peers
+            .get(name)
+            .filter(|p| p.up)
+            .and_then(|p| p.hello.as_ref())
+            .map(|h| (h.role, h.store))
+    }
+}

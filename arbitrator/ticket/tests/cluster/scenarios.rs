@@ -1,0 +1,426 @@
+//! Stories with one cause and one end each.
+
+use std::time::Duration;
+
+use tierce_ticket::command::{Command, Outcome, RefusalCode};
+use tierce_ticket::configuration::Role;
+use tierce_ticket::entry::{Mode, Policy, Proof, Regrant};
+use tierce_ticket::ids::{StoreId, TicketId};
+use tierce_ticket::member::{Alarm, Input, Standing};
+
+use crate::world::{MS, World, name, policy, tail, ticket};
+
+const WEB: TicketId = TicketId(1);
+
+#[test]
+fn three_members_found_a_cluster_only_when_all_are_there() {
+    let mut w = World::new(1, 2, 1);
+    w.crash(2);
+    w.run_for(3_000);
+    assert!(w.nodes.iter().all(|n| n.member.as_ref().is_none_or(|m| m.docket().is_none())));
+    w.start(2);
+    assert!(w.run_until(5_000, World::all_take_part), "{}", tail(&w.log));
+}
+
+#[test]
+fn a_crashed_holder_is_followed_within_t_and_never_overlapped() {
+    for seed in 0..20 {
+        let mut w = World::with_ticket(seed, 2, 1, Mode::Auto);
+        w.run_for(w.timing.renew_every.as_millis() as u64 * seed / 20);
+        let at = w.now;
+        w.power_off(0);
+        let came = w.run_until(3_000, |w| w.holder_of(1, WEB).as_deref() == Some("b"));
+        assert!(came, "seed {seed}\n{}", tail(&w.log));
+        let took = (w.now - at) / MS;
+        // T at the slowest clock, two round trips of 6 ms, two writes of 1.2 ms, late timers.
+        assert!(took <= 1_010 + 12 + 3 + 20, "seed {seed}: {took} ms\n{}", tail(&w.log));
+        assert!(took >= 700, "seed {seed}: {took} ms is too soon");
+    }
+}
+
+#[test]
+fn a_cut_off_holder_stops_before_the_other_starts_and_the_gap_is_real() {
+    for seed in 0..20 {
+        let mut w = World::with_ticket(seed, 2, 1, Mode::Auto);
+        w.cut_off(0);
+        assert!(w.run_until(3_000, |w| w.runs_at(WEB).is_none()));
+        let stopped = w.now;
+        assert!(w.run_until(3_000, |w| w.runs_at(WEB) == Some("b")), "{}", tail(&w.log));
+        assert!(w.now > stopped);
+        w.heal();
+        w.run_for(3_000);
+        assert_eq!(w.runs_at(WEB), Some("b"), "no fail-back\n{}", tail(&w.log));
+        assert_eq!(w.holder_of(0, WEB).as_deref(), Some("b"));
+    }
+}
+
+#[test]
+fn a_short_cut_moves_nothing() {
+    let mut w = World::with_ticket(3, 2, 1, Mode::Auto);
+    let budget = w.timing.blip_budget(w.timing.stop_budget).as_millis() as u64;
+    let term = w.granted[&WEB];
+    for _ in 0..5 {
+        w.cut_off(0);
+        w.run_for(budget);
+        assert_eq!(w.runs_at(WEB), Some("a"), "a cut within the blip budget stops nothing");
+        w.heal();
+        w.run_for(2_000);
+    }
+    assert_eq!((w.runs_at(WEB), w.granted[&WEB]), (Some("a"), term));
+}
+
+#[test]
+fn the_holder_goes_on_without_the_arbitrator_and_without_the_other_site() {
+    let mut w = World::with_ticket(4, 2, 1, Mode::Auto);
+    w.crash(2);
+    w.run_for(5_000);
+    assert_eq!(w.runs_at(WEB), Some("a"), "the arbitrator lost: the sites go on");
+    w.start(2);
+    w.run_for(2_000);
+    w.power_off(1);
+    w.run_for(5_000);
+    assert_eq!(w.runs_at(WEB), Some("a"), "{}", tail(&w.log));
+}
+
+#[test]
+fn a_holder_alone_stops_and_says_unknown() {
+    let mut w = World::with_ticket(5, 2, 1, Mode::Auto);
+    w.power_off(1);
+    w.crash(2);
+    w.run_for(3_000);
+    assert_eq!(w.runs_at(WEB), None);
+    match w.decide(0, Command::Read) {
+        Outcome::Refused(r) => assert_eq!(r.code, RefusalCode::NoQuorum),
+        Outcome::Unknown { .. } => {}
+        Outcome::Done { .. } => panic!("a member without a majority reads nothing"),
+    }
+}
+
+#[test]
+fn a_frozen_agent_is_stopped_by_its_guard_before_the_other_site_starts() {
+    let mut w = World::with_ticket(6, 2, 1, Mode::Auto);
+    w.freeze(0);
+    assert!(w.run_until(4_000, |w| w.runs_at(WEB) == Some("b")), "{}", tail(&w.log));
+    w.run_for(1_000);
+    w.thaw(0);
+    w.run_for(3_000);
+    assert_eq!(w.runs_at(WEB), Some("b"));
+}
+
+#[test]
+fn a_planned_move_takes_round_trips_and_no_waiting() {
+    let mut w = World::with_ticket(7, 2, 1, Mode::Auto);
+    let before = w.granted[&WEB];
+    w.done(1, Command::Move { name: ticket("web"), to: name("b"), note: "test".to_owned() });
+    let begun = w.now;
+    assert!(w.run_until(2_000, |w| w.runs_at(WEB).is_none()), "{}", tail(&w.log));
+    let stopped = w.now;
+    assert!(w.run_until(2_000, |w| w.runs_at(WEB) == Some("b")), "{}", tail(&w.log));
+    assert!(
+        (w.now - stopped) / MS <= 25,
+        "release and grant are one batch: {} ms",
+        (w.now - stopped) / MS
+    );
+    assert!((stopped - begun) / MS <= 350 + 10, "the stop begins at once");
+    assert!(w.granted[&WEB] > before);
+}
+
+#[test]
+fn a_revoked_ticket_stays_free_until_somebody_grants_it() {
+    let mut w = World::with_ticket(8, 2, 1, Mode::Auto);
+    w.done(0, Command::Revoke { name: ticket("web"), note: String::new() });
+    assert!(w.run_until(2_000, |w| w.holder_of(2, WEB).is_none()), "{}", tail(&w.log));
+    w.run_for(5_000);
+    assert_eq!((w.runs_at(WEB), w.holder_of(1, WEB)), (None, None));
+    w.done(0, Command::Grant { name: ticket("web"), to: name("b") });
+    assert!(w.run_until(1_000, |w| w.runs_at(WEB) == Some("b")));
+}
+
+#[test]
+fn a_ticket_is_taken_back_from_a_holder_that_does_not_stop_and_the_others_stay() {
+    let mut w = World::with_ticket(9, 2, 1, Mode::Auto);
+    w.done(0, Command::SetTicket { name: ticket("db"), policy: policy(Mode::Auto) });
+    w.done(0, Command::Grant { name: ticket("db"), to: name("a") });
+    assert!(w.run_until(1_000, |w| w.runs_at(TicketId(2)) == Some("a")));
+    w.nodes[0].slow_stop = true;
+    w.done(1, Command::Move { name: ticket("web"), to: name("b"), note: String::new() });
+    w.run_for(1_000);
+    assert_eq!(w.holder_of(1, WEB).as_deref(), Some("a"), "it does not stop by itself");
+    w.done(1, Command::TakeBack { name: ticket("web"), note: String::new() });
+    assert!(
+        w.run_until(5_000, |w| w.holder_of(1, WEB).as_deref() == Some("b")),
+        "{}",
+        tail(&w.log)
+    );
+    w.run_for(2_000);
+    assert_eq!(
+        w.runs_at(TicketId(2)),
+        Some("a"),
+        "the session's other ticket never stopped\n{}",
+        tail(&w.log)
+    );
+}
+
+#[test]
+fn an_agent_that_restarts_in_time_keeps_its_tickets_and_terms() {
+    let mut w = World::with_ticket(10, 2, 1, Mode::Auto);
+    let term = w.granted[&WEB];
+    w.crash(0);
+    w.run_for(100);
+    w.start(0);
+    w.run_for(5_000);
+    assert_eq!((w.runs_at(WEB), w.granted[&WEB]), (Some("a"), term), "{}", tail(&w.log));
+}
+
+#[test]
+fn a_session_that_a_minority_fenced_is_rolled_without_a_stop() {
+    // a and b stay in touch; y hears nothing of a for a while and is asked to fence it.
+    let mut w = World::with_ticket(11, 2, 3, Mode::Auto);
+    let y = w.index("y");
+    let b = w.index("b");
+    for other in [y, b] {
+        w.cut.insert((0, other));
+        w.cut.insert((other, 0));
+    }
+    w.run_for(4_000);
+    w.heal();
+    let before = w.granted[&WEB];
+    w.run_for(6_000);
+    assert_eq!(w.runs_at(WEB), Some("a"), "{}", tail(&w.log));
+    assert_eq!(w.granted[&WEB], before);
+}
+
+#[test]
+fn policy_fenced_waits_for_proof_and_takes_a_devices_word() {
+    let mut w = World::with_ticket(12, 2, 1, Mode::Auto);
+    let fenced = Policy { regrant: Regrant::Fenced, ..policy(Mode::Auto) };
+    w.done(0, Command::SetTicket { name: ticket("web"), policy: fenced });
+    w.power_off(0);
+    w.run_for(4_000);
+    assert_eq!(w.holder_of(1, WEB), None, "a lapse alone is not enough");
+    let confirm =
+        Command::ConfirmDown { site: name("a"), proof: Proof::Fenced, note: "pdu 3".to_owned() };
+    w.done(1, confirm);
+    assert!(w.run_until(1_000, |w| w.runs_at(WEB) == Some("b")), "{}", tail(&w.log));
+}
+
+#[test]
+fn a_devices_proof_shortens_the_takeover() {
+    let mut w = World::with_ticket(13, 2, 1, Mode::Auto);
+    let session =
+        w.nodes[1].member.as_ref().and_then(|m| m.docket()).and_then(|d| d.session_of(&name("a")));
+    w.power_off(0);
+    let at = w.now;
+    assert!(
+        w.run_until(700, |w| w.leader().is_some_and(|l| l != 0)),
+        "a new leader\n{}",
+        tail(&w.log)
+    );
+    for i in 1..3 {
+        w.step(i, Input::DeviceProof(session.expect("a has a session")));
+    }
+    assert!(
+        w.run_until(2_000, |w| w.holder_of(1, WEB).as_deref() == Some("b")),
+        "{}",
+        tail(&w.log)
+    );
+    assert!((w.now - at) / MS < 800, "{} ms", (w.now - at) / MS);
+}
+
+#[test]
+fn one_move_per_window_holds_the_ticket_where_it_went() {
+    let mut w = World::with_ticket(14, 2, 1, Mode::Auto);
+    let once = Policy { one_move_per: Duration::from_secs(30), ..policy(Mode::Auto) };
+    w.done(0, Command::SetTicket { name: ticket("web"), policy: once });
+    w.cut_off(0);
+    assert!(w.run_until(3_000, |w| w.runs_at(WEB) == Some("b")));
+    w.heal();
+    w.run_for(3_000);
+    w.cut_off(1);
+    w.run_for(5_000);
+    assert_eq!(w.runs_at(WEB), None, "no second automatic move within the window");
+    w.heal();
+    assert!(
+        w.run_until(3_000, |w| w.runs_at(WEB) == Some("b")),
+        "it may return to where it was\n{}",
+        tail(&w.log)
+    );
+    w.run_for(35_000);
+    w.cut_off(1);
+    assert!(
+        w.run_until(5_000, |w| w.runs_at(WEB) == Some("a")),
+        "after the window it moves\n{}",
+        tail(&w.log)
+    );
+}
+
+#[test]
+fn observe_and_confirm_move_nothing_by_themselves() {
+    for mode in [Mode::Observe, Mode::Confirm, Mode::Manual] {
+        let mut w = World::with_ticket(15, 2, 1, mode);
+        w.power_off(0);
+        w.run_for(6_000);
+        assert_eq!(w.holder_of(1, WEB), None);
+        let docket = w.nodes[1].member.as_ref().and_then(|m| m.docket()).expect("a docket");
+        let proposed =
+            docket.ticket(WEB).and_then(|t| t.proposed.clone()).map(|(to, _)| to.to_string());
+        let expected = (mode != Mode::Manual).then(|| "b".to_owned());
+        assert_eq!(proposed, expected, "{mode:?}");
+        w.done(1, Command::Grant { name: ticket("web"), to: name("b") });
+        assert!(w.run_until(1_000, |w| w.runs_at(WEB) == Some("b")));
+    }
+}
+
+#[test]
+fn a_site_that_is_not_ready_is_not_chosen_and_a_grant_says_why() {
+    let mut w = World::with_ticket(16, 3, 2, Mode::Auto);
+    w.nodes[1].ready = false;
+    w.crash(1);
+    w.start(1);
+    w.run_for(3_000);
+    match w.decide(0, Command::Move { name: ticket("web"), to: name("b"), note: String::new() }) {
+        Outcome::Refused(r) => assert!(r.what.contains("the test says so"), "{r}"),
+        other => panic!("{other:?}"),
+    }
+    w.power_off(0);
+    assert!(w.run_until(4_000, |w| w.runs_at(WEB) == Some("c")), "{}", tail(&w.log));
+}
+
+#[test]
+fn a_wiped_voter_takes_no_part_until_it_is_admitted_under_a_new_number() {
+    let mut w = World::with_ticket(17, 2, 1, Mode::Auto);
+    let old = w.nodes[0]
+        .member
+        .as_ref()
+        .and_then(|m| m.ledger())
+        .and_then(|l| l.configuration().0.id_of(&name("y")));
+    w.crash(2);
+    w.wipe(2);
+    w.start(2);
+    w.run_for(5_000);
+    assert!(
+        w.nodes[2].alarms.iter().any(|a| matches!(a, Alarm::NotAdmitted { .. })),
+        "{}",
+        tail(&w.log)
+    );
+    assert_eq!(w.nodes[2].member.as_ref().map(|m| m.standing().clone()), Some(Standing::Unformed));
+    assert_eq!(w.runs_at(WEB), Some("a"));
+    let admit = Command::Admit {
+        name: name("y"),
+        role: Role::Arbitrator,
+        store: StoreId::default(),
+        addresses: vec!["y:1".to_owned()],
+    };
+    w.done(0, admit);
+    let new = w.nodes[0]
+        .member
+        .as_ref()
+        .and_then(|m| m.ledger())
+        .and_then(|l| l.configuration().0.id_of(&name("y")));
+    assert!(new > old, "{old:?} -> {new:?}");
+    w.run_for(2_000);
+    w.power_off(0);
+    assert!(
+        w.run_until(4_000, |w| w.runs_at(WEB) == Some("b")),
+        "it votes again\n{}",
+        tail(&w.log)
+    );
+}
+
+#[test]
+fn a_store_restored_from_an_older_copy_refuses_to_take_part() {
+    let mut w = World::with_ticket(18, 2, 1, Mode::Auto);
+    w.crash(2);
+    let copy = w.copy_store(2);
+    w.start(2);
+    w.run_for(2_000);
+    w.crash(2);
+    w.restore_store(2, copy);
+    w.start(2);
+    w.run_for(3_000);
+    assert!(
+        w.nodes[2].alarms.iter().any(|a| matches!(a, Alarm::OlderStore { .. })),
+        "{}",
+        tail(&w.log)
+    );
+    assert!(matches!(
+        w.nodes[2].member.as_ref().map(|m| m.standing().clone()),
+        Some(Standing::Out(_))
+    ));
+}
+
+#[test]
+fn a_failed_disk_stops_the_voter_and_nothing_is_lost() {
+    let mut w = World::with_ticket(19, 2, 1, Mode::Auto);
+    w.nodes[2].disk_works = false;
+    w.done(0, Command::Hold { name: ticket("web"), note: "x".to_owned() });
+    w.run_for(1_000);
+    assert!(w.nodes[2].member.is_none(), "R6: the member is gone");
+    w.nodes[2].disk_works = true;
+    w.start(2);
+    w.run_for(2_000);
+    assert!(w.all_take_part(), "{}", tail(&w.log));
+}
+
+#[test]
+fn leaving_gives_up_the_tickets_in_order_and_another_site_takes_over_at_once() {
+    let mut w = World::with_ticket(20, 2, 1, Mode::Auto);
+    let at = w.now;
+    w.step(0, Input::Leave);
+    assert!(w.run_until(2_000, |w| w.runs_at(WEB) == Some("b")), "{}", tail(&w.log));
+    assert!((w.now - at) / MS < 500, "released, not lapsed: {} ms", (w.now - at) / MS);
+    assert!(
+        w.run_until(2_000, |w| w.nodes[0]
+            .member
+            .as_ref()
+            .and_then(|m| m.holder())
+            .is_some_and(|h| h.has_left())),
+        "{}",
+        tail(&w.log)
+    );
+}
+
+#[test]
+fn the_death_of_a_site_with_many_tickets_is_one_batch() {
+    let mut w = World::with_ticket(21, 2, 1, Mode::Auto);
+    for i in 0..300 {
+        let n = ticket(&format!("t{i}"));
+        let asked = w.ask(0, Command::SetTicket { name: n.clone(), policy: policy(Mode::Auto) });
+        assert!(w.run_until(2_000, |w| w.nodes[0].outcomes.contains_key(&asked)));
+        w.ask(0, Command::Grant { name: n, to: name("a") });
+    }
+    let last = TicketId(301);
+    assert!(w.run_until(3_000, |w| w.runs_at(last) == Some("a")), "{}", tail(&w.log));
+    w.run_for(500);
+    let applied =
+        |w: &World| w.nodes[1].member.as_ref().and_then(|m| m.docket()).map(|d| d.applied().0);
+    let before = applied(&w);
+    w.power_off(0);
+    assert!(w.run_until(4_000, |w| w.holder_of(1, last).as_deref() == Some("b")));
+    w.run_for(100);
+    let entries = applied(&w).zip(before).map(|(a, b)| a - b);
+    assert!(
+        entries.is_some_and(|e| e <= 4),
+        "a no-op of the new leader and the batch: {entries:?}"
+    );
+    assert_eq!(w.nodes[1].running.len(), 301);
+}
+
+#[test]
+fn lease_times_change_while_the_cluster_runs() {
+    let mut w = World::with_ticket(22, 2, 1, Mode::Auto);
+    let longer =
+        tierce_ticket::timing::Timing { promise: Duration::from_millis(1_400), ..w.timing };
+    w.done(0, Command::SetTiming(longer));
+    w.run_for(2_000);
+    let at = w.now;
+    w.power_off(0);
+    assert!(w.run_until(4_000, |w| w.runs_at(WEB) == Some("b")), "{}", tail(&w.log));
+    assert!((w.now - at) / MS > 1_150, "the new T counts: {} ms", (w.now - at) / MS);
+    let unsafe_timing =
+        tierce_ticket::timing::Timing { stop_budget: Duration::from_secs(2), ..w.timing };
+    match w.decide(1, Command::SetTiming(unsafe_timing)) {
+        Outcome::Refused(r) => assert_eq!(r.code, RefusalCode::Unsafe),
+        other => panic!("{other:?}"),
+    }
+}

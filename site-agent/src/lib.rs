@@ -8,5 +8,27 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`config`] | the file: read, checked, its digest |
+//! | `cli` | the command line of the daemon |
+//! | `agent` | the main loop between member and runner |
+//! | [`runner`] | everything that happens on this node because of orders |
+//! | `facts`, `view` | what the member knows, and what an operator reads of it |
+//! | `control` | the control socket |
+//! | `history` | decisions, kept for questions |
+//! | `told` | how a site tells the others that what was granted runs |
+//! | `metrics` | Prometheus and health |
+//! | `limits` | every bound |
 
+mod agent;
+mod cli;
 pub mod config;
+mod control;
+mod facts;
+mod history;
+pub mod limits;
+mod metrics;
+pub mod runner;
+mod shared;
+mod told;
+mod view;
+
+pub use cli::{AgentArgs, AgentCommand, run};

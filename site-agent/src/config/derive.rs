@@ -21,10 +21,10 @@ use super::types::{Config, MemberConfig, TicketConfig};
 /// The profile of a file that names none: wide area, which is slow rather than sorry.
 pub(super) const DEFAULT_PROFILE: Profile = Profile::Wan;
 /// Default of one-move-per.
-const ONE_MOVE_PER: Duration = Duration::from_secs(3_600);
+const ONE_MOVE_PER: Duration = Duration::from_hours(1);
 
 /// A word of the file as the protocol's value, or the words that are allowed.
-pub(super) fn mode(word: Option<&str>) -> Result<Mode, &'static [&'static str]> {
+pub(crate) fn mode(word: Option<&str>) -> Result<Mode, &'static [&'static str]> {
     match word {
         None | Some("manual") => Ok(Mode::Manual),
         Some("observe") => Ok(Mode::Observe),
@@ -35,7 +35,7 @@ pub(super) fn mode(word: Option<&str>) -> Result<Mode, &'static [&'static str]> 
 }
 
 /// The same for `regrant`.
-pub(super) fn regrant(word: Option<&str>) -> Result<Regrant, &'static [&'static str]> {
+pub(crate) fn regrant(word: Option<&str>) -> Result<Regrant, &'static [&'static str]> {
     match word {
         None | Some("lapse") => Ok(Regrant::Lapse),
         Some("fenced") => Ok(Regrant::Fenced),
@@ -45,7 +45,7 @@ pub(super) fn regrant(word: Option<&str>) -> Result<Regrant, &'static [&'static 
 }
 
 /// The same for `loss-policy`.
-pub(super) fn loss(word: Option<&str>) -> Result<LossPolicy, &'static [&'static str]> {
+pub(crate) fn loss(word: Option<&str>) -> Result<LossPolicy, &'static [&'static str]> {
     match word {
         None | Some("stop") => Ok(LossPolicy::Stop),
         Some("fence") => Ok(LossPolicy::Fence),
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(name.as_str(), "web");
         assert_eq!((p.mode, p.regrant, p.loss), (Mode::Auto, Regrant::Lapse, LossPolicy::Stop));
         assert_eq!(p.stop_budget, Duration::from_millis(300));
-        assert_eq!(p.one_move_per, Duration::from_secs(3_600));
+        assert_eq!(p.one_move_per, ONE_MOVE_PER);
         assert_eq!(p.prefer.iter().map(MemberName::as_str).collect::<Vec<_>>(), ["paris", "rome"]);
         let bare = changed("stop-budget = \"300ms\"\n", "");
         assert_eq!(bare.policies()[0].1.stop_budget, Duration::from_millis(350));

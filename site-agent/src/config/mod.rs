@@ -21,6 +21,7 @@ pub mod types;
 use std::path::{Path, PathBuf};
 
 pub use check::{Finding, Level, check};
+pub(crate) use derive::{loss, mode, regrant};
 pub use explain::explain_timing;
 pub use span::SpanError;
 pub use types::{

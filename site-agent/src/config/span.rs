@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::types::Span;
 
 /// Longest duration that a file may name: a year. Everything beyond is a slip.
-const MAX: Duration = Duration::from_secs(366 * 86_400);
+const MAX: Duration = Duration::from_hours(366 * 24);
 
 /// Units with their nanoseconds, longest first, as they are printed.
 const UNITS: [(&str, u64); 6] = [

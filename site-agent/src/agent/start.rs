@@ -1,0 +1,162 @@
+//! Starting: each part in its order, so that nothing runs before what it rests on.
+//!
+//! lock → history → link and member (store, certificate) → runner → control socket → metrics. The
+//! lock on the data directory is what lets this agent take over the session of the one before: no
+//! other process of this node can be it.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use tierce_link::{Ca, Settings, TenantQuota};
+use tierce_member::{Host, HostError, HostOptions, MemberOptions, PeerAddress};
+use tierce_ticket::configuration::Role;
+use tierce_ticket::ids::NameError;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::Agent;
+use crate::config::{Config, Level, check};
+use crate::history::{History, HistoryError};
+use crate::limits::MAX_REQUESTS;
+use crate::runner::{Runner, RunnerError, RunnerOptions};
+use crate::shared::Shared;
+use crate::{control, metrics};
+
+/// Why the agent did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// Another one runs.
+    #[error("another agent uses {}: two of them must never run; stop it first", .0.display())]
+    Locked(PathBuf),
+    /// The system.
+    #[error("{what}: {source}; nothing was started; check the path, its owner and the disk")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Names (checked with the file; a defect if it comes here).
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// Link, store or member.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The runner.
+    #[error(transparent)]
+    Runner(#[from] RunnerError),
+    /// The history.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+}
+
+impl StartError {
+    /// The system refused something.
+    pub(super) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}
+
+/// The lock on the data directory, held until the process ends.
+pub(super) type Lock = Flock<File>;
+
+/// Starts all parts.
+pub(super) async fn start(
+    config: Config,
+    path: PathBuf,
+    stop_command: Option<Vec<String>>,
+) -> Result<(Agent, Lock), StartError> {
+    for finding in check(&config).iter().filter(|f| f.level == Level::Warning) {
+        tracing::warn!("{finding}");
+    }
+    let mut dir = DirBuilder::new();
+    dir.recursive(true).mode(0o700);
+    dir.create(&config.data)
+        .map_err(StartError::io(format!("making {}", config.data.display())))?;
+    let lock = lock(&config.data)?;
+    let name = config.site.parse()?;
+    let history = History::open(&config.data.join("index"), &config.tenant)?;
+
+    let timing = config.timing();
+    let link = Settings::for_period(timing.renew_every, timing.losses);
+    let host = Host::start(HostOptions { listen: config.listen, link })?;
+    let (member, member_events) = host.add_member(member_options(&config)?)?;
+    serve_joins(&host, &config);
+
+    let mut options = RunnerOptions::new(config.clone(), path.clone());
+    options.stop_command = stop_command;
+    let (runner, runner_events) = Runner::start(options)?;
+
+    let socket = config.control_path();
+    let listener =
+        control::bind(&socket).map_err(StartError::io(format!("binding {}", socket.display())))?;
+    let scraped = match config.metrics {
+        Some(at) => {
+            let bound = TcpListener::bind(at).await;
+            Some(bound.map_err(StartError::io(format!("listening on {at} for metrics")))?)
+        }
+        None => None,
+    };
+    let (requests, requested) = mpsc::channel(MAX_REQUESTS);
+    let site = config.site.clone();
+    let shared = Arc::new(Shared::new(config, path, name, host, member, runner, history, requests));
+    tokio::spawn(control::serve(listener, shared.clone()));
+    if let Some(listener) = scraped {
+        tokio::spawn(metrics::serve(listener, shared.clone()));
+    }
+    tracing::info!(site, control = %socket.display(), "the agent runs");
+    Ok((Agent::new(shared, member_events, runner_events, requested), lock))
+}
+
+fn lock(data: &Path) -> Result<Lock, StartError> {
+    let path = data.join("agent.lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(StartError::io(format!("opening {}", path.display())))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EAGAIN => StartError::Locked(data.to_owned()),
+        other => {
+            StartError::Io { what: format!("locking {}", path.display()), source: other.into() }
+        }
+    })
+}
+
+fn member_options(config: &Config) -> Result<MemberOptions, StartError> {
+    let plan = config.plan();
+    let peers = plan.members.iter().filter(|m| m.name.as_str() != config.site).map(|m| {
+        let (name, addresses) = (m.name.clone(), m.addresses.clone());
+        PeerAddress { name, role: m.role, addresses }
+    });
+    Ok(MemberOptions {
+        tenant: config.tenant.clone(),
+        name: config.site.parse()?,
+        role: Role::Site,
+        store_dir: config.data.join("store"),
+        pki_dir: config.pki_dir(),
+        digest: config.digest(),
+        peers: peers.collect(),
+        plan: Some(plan),
+        quota: TenantQuota::default(),
+    })
+}
+
+/// The one site that has the authority's folder serves joins and renewals for the others.
+fn serve_joins(host: &Host, config: &Config) {
+    let Some(dir) = &config.ca else { return };
+    let served = Ca::open(dir).map_err(|e| e.to_string());
+    let served = served.and_then(|ca| host.link().serve_joins(ca).map_err(|e| e.to_string()));
+    if let Err(e) = served {
+        tracing::warn!("joins are not served here: {e}");
+    }
+}
+
+/// Tells the service manager, if there is one.
+pub(super) fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(e) = sd_notify::notify(state) {
+        tracing::debug!("the service manager was not told: {e}");
+    }
+}

@@ -1,0 +1,133 @@
+//! The agent's command line, for the thin binary `tierce-agent` and for `tierce agent …`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use crate::agent;
+use crate::config::{Config, ConfigError};
+use crate::runner;
+
+/// Exit codes, as everywhere in Tierce.
+const ERROR: u8 = 1;
+const CONFIG: u8 = 78;
+
+/// What the agent is told.
+#[derive(Args, Clone, Debug)]
+pub struct AgentArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: AgentCommand,
+}
+
+/// What the agent can do.
+#[derive(Subcommand, Clone, Debug)]
+pub enum AgentCommand {
+    /// Runs the agent of this site.
+    Run {
+        /// The site's file.
+        #[arg(long, default_value = "/etc/tierce/agent.toml")]
+        config: PathBuf,
+        /// Logs readable lines also where stderr is no terminal. (The agent never leaves the
+        /// foreground.)
+        #[arg(long)]
+        foreground: bool,
+    },
+    /// Stops everything of a ticket at this site, without the agent: what the node guard runs.
+    StopTicket {
+        /// The site's file.
+        #[arg(long, default_value = "/etc/tierce/agent.toml")]
+        config: PathBuf,
+        /// The ticket.
+        #[arg(long)]
+        ticket: String,
+    },
+}
+
+/// Does what the arguments say, until it is done.
+pub fn run(args: AgentArgs) -> ExitCode {
+    match args.command {
+        AgentCommand::Run { config, foreground } => run_agent(&config, foreground),
+        AgentCommand::StopTicket { config, ticket } => stop_ticket(&config, &ticket),
+    }
+}
+
+fn run_agent(path: &Path, foreground: bool) -> ExitCode {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let config = match Config::load(&path) {
+        Ok(config) => config,
+        Err(e) => return bad_config(&path, &e),
+    };
+    let options = tierce_trace::Options {
+        json: foreground.then_some(false),
+        recorder: config
+            .recorder
+            .clone()
+            .map_or(tierce_trace::RecorderAt::DefaultDir, tierce_trace::RecorderAt::Dir),
+        dump_dir: Some(config.data.join("dumps")),
+        ..tierce_trace::Options::daemon(format!("agent@{}", config.site))
+    };
+    let _trace = match tierce_trace::init(options) {
+        Ok(guard) => guard,
+        Err(e) => return fail(&e.to_string(), "the agent was not started", "the message above"),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            return fail(&format!("no runtime: {e}"), "the agent was not started", "ulimit -n");
+        }
+    };
+    let code = match runtime.block_on(agent::run(config, path, stop_command())) {
+        Ok(code) => code,
+        Err(e) => fail(&e.to_string(), "the agent was not started", "tierce config check"),
+    };
+    // Blocking work that still waits for a disk does not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    code
+}
+
+fn stop_ticket(path: &Path, ticket: &str) -> ExitCode {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(e) => return bad_config(path, &e),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return fail(&format!("no runtime: {e}"), "nothing was stopped", "ulimit -n"),
+    };
+    match runtime.block_on(runner::stop_ticket(&config, ticket)) {
+        Ok(took) => {
+            eprintln!("{ticket} is stopped, it took {} ms", took.as_millis());
+            ExitCode::SUCCESS
+        }
+        Err(e) => fail(&e.to_string(), "something of it may still run", "tierce status"),
+    }
+}
+
+/// How this program is called to stop a ticket: itself, with the words before `run`.
+fn stop_command() -> Option<Vec<String>> {
+    let program = std::env::current_exe().ok()?.to_str()?.to_owned();
+    let before = std::env::args().skip(1).take_while(|a| a != "run");
+    let mut words = vec![program];
+    words.extend(before);
+    words.push("stop-ticket".to_owned());
+    Some(words)
+}
+
+fn bad_config(path: &Path, e: &ConfigError) -> ExitCode {
+    eprintln!("error: {e}");
+    eprintln!("effect: nothing was started");
+    eprintln!("inspect: tierce config check --config {}", path.display());
+    eprintln!("safer: correct the file first");
+    ExitCode::from(CONFIG)
+}
+
+fn fail(error: &str, effect: &str, inspect: &str) -> ExitCode {
+    eprintln!("error: {error}");
+    eprintln!("effect: {effect}");
+    eprintln!("inspect: {inspect}");
+    eprintln!("safer: remove the cause, then try again");
+    ExitCode::from(ERROR)
+}

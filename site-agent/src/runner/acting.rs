@@ -1,6 +1,7 @@
 //! Carries out what the machines want: actions, doors, names, and what the agent is told.
 
 use std::collections::BTreeMap;
+use std::mem::discriminant;
 use std::time::Duration;
 
 use tierce_dns::DnsError;
@@ -10,7 +11,7 @@ use tierce_ticket::time::HolderTime;
 use tokio::sync::oneshot;
 
 use super::doors::Doors;
-use super::limits::{DNS_RETRY, DNS_TIMEOUT, MAX_NOTES};
+use super::limits::{DNS_RETRY, DNS_TIMEOUT, MAX_EVENTS, MAX_NOTES};
 use super::machine::{Action, Effect, Input, Telling, Verdict};
 use super::service::{DnsTrouble, Done, Service};
 use super::settings::lock_path;
@@ -206,7 +207,7 @@ impl Service {
                 self.step(now, index, Input::Opened { serial, outcome: Err(why) });
             }
             (Err(DnsTrouble { why, overruled: true }), None) => {
-                self.step(now, index, Input::Overruled(why));
+                self.step(now, index, Input::Hopeless(why));
             }
             (outcome, opening) => {
                 // A name server that is away does not keep the service down: it is tried again.
@@ -267,23 +268,29 @@ impl Service {
         self.tell(RunnerEvent::Resource { name, resource, what: what.to_owned() });
     }
 
-    /// Puts an event where the agent takes it from. History lines give way to everything else;
-    /// what matters is bounded by the number of tickets, because a newer word on a ticket
-    /// replaces an older one that nobody has taken.
+    /// Puts an event where the agent takes it from. Beyond a bound history lines are dropped, and
+    /// a newer word on a ticket replaces an older one that nobody has taken.
     pub(super) fn tell(&mut self, event: RunnerEvent) {
-        if self.outbox.len() >= MAX_NOTES {
-            let history = |e: &RunnerEvent| matches!(e, RunnerEvent::Resource { .. });
-            if let Some(at) = self.outbox.iter().position(history) {
-                self.outbox.remove(at);
-            } else if let Some(of) = subject(&event) {
-                self.outbox.retain(|e| subject(e) != Some(of));
-            } else if matches!(event, RunnerEvent::Readiness(_)) {
-                self.outbox.retain(|e| !matches!(e, RunnerEvent::Readiness(_)));
-            } else {
+        if matches!(event, RunnerEvent::Resource { .. }) {
+            if self.notes >= MAX_NOTES {
                 return;
+            }
+            self.notes += 1;
+        } else if self.outbox.len() >= MAX_EVENTS {
+            match subject(&event) {
+                Some(of) => self.outbox.retain(|e| subject(e) != Some(of)),
+                None => self.outbox.retain(|e| discriminant(e) != discriminant(&event)),
             }
         }
         self.outbox.push_back(event);
+    }
+
+    pub(super) fn take_event(&mut self) -> Option<RunnerEvent> {
+        let event = self.outbox.pop_front();
+        if matches!(event, Some(RunnerEvent::Resource { .. })) {
+            self.notes -= 1;
+        }
+        event
     }
 
     // ---- the end ------------------------------------------------------------------------------
@@ -300,7 +307,7 @@ impl Service {
         }
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
-        while let Some(event) = self.outbox.pop_front() {
+        while let Some(event) = self.take_event() {
             if self.events.try_send(event).is_err() {
                 break;
             }

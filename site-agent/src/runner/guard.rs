@@ -26,7 +26,9 @@ use tierce_ticket::timing::Timing;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::limits::{GUARD_ANSWER, GUARD_REARM, GUARD_RETRY_MAX, GUARD_RETRY_MIN, GUARD_WINDOW};
+use super::limits::{
+    GUARD_ANSWER, GUARD_REARM, GUARD_REFUSALS, GUARD_RETRY_MAX, GUARD_RETRY_MIN, GUARD_WINDOW,
+};
 use crate::config::Config;
 
 /// What the guard, or its absence, means for the tickets.
@@ -34,6 +36,8 @@ use crate::config::Config;
 pub(crate) enum News {
     /// The guard has this ticket under this term.
     Armed { ticket: TicketId, term: Term },
+    /// It does not take it, and has been asked for long.
+    Refused { ticket: TicketId, why: String },
     /// The guard began or ended stopping this ticket by itself, or took the last resort.
     Acted { ticket: TicketId, what: &'static str },
     /// There is no guard now.
@@ -51,7 +55,10 @@ struct Want {
     pinned: Option<HolderTime>,
     registered: bool,
     armed: bool,
+    /// It was armed by an agent before this one, and pinned since: renewals do not reach it.
+    alone: bool,
     retry_at: Option<HolderTime>,
+    refused: u32,
     groups: Vec<i32>,
 }
 
@@ -61,6 +68,8 @@ enum Out {
     SetStop(TicketId),
     Arm(TicketId),
     Pin(TicketId),
+    /// Pins what an agent before this one had armed.
+    Keep(TicketId),
     Groups(TicketId),
     Disarm(TicketId, Term),
     ArmAll,
@@ -174,9 +183,21 @@ impl GuardLink {
         let old = self.wants.remove(&id);
         let registered = old.as_ref().is_some_and(|w| w.registered && w.words == words);
         let pinned = old.as_ref().filter(|w| w.term == term).and_then(|w| w.pinned);
+        let known = self.known.get(&id.0).is_some_and(|known| *known == term.0);
+        let alone = known || old.as_ref().is_some_and(|w| w.alone && w.term == term);
         let groups = old.map(|w| w.groups).unwrap_or_default();
-        let want =
-            Want { term, words, budget, pinned, registered, armed: false, retry_at: None, groups };
+        let want = Want {
+            term,
+            words,
+            budget,
+            pinned,
+            registered,
+            armed: false,
+            alone,
+            retry_at: None,
+            refused: 0,
+            groups,
+        };
         self.wants.insert(id, want);
         if !registered {
             self.out.push_back(Out::SetStop(id));
@@ -187,13 +208,15 @@ impl GuardLink {
 
     /// Everything of this ticket is stopped, confirmed.
     pub(crate) fn release(&mut self, id: TicketId, term: Term) {
-        let known = self.known.remove(&id.0).map_or(Term(0), Term);
-        let had = self.wants.remove(&id).map_or(Term(0), |w| w.term);
+        let had = self.wants.remove(&id).map(|w| w.term);
         self.out.retain(|o| {
             !matches!(o, Out::SetStop(t) | Out::Arm(t) | Out::Pin(t)
             | Out::Groups(t) if *t == id)
         });
-        if self.on && (had > Term(0) || known > Term(0)) {
+        // What an agent before this one had armed is left to the guard: an action of that agent
+        // may still be under way, and only the guard's own stop ends it too.
+        if let Some(had) = had {
+            let known = self.known.remove(&id.0).map_or(Term(0), Term);
             self.out.push_back(Out::Disarm(id, term.max(known).max(had)));
         }
         self.pump();
@@ -206,12 +229,14 @@ impl GuardLink {
             return;
         }
         self.out.retain(|o| *o != Out::ArmAll);
-        let behind_pins = self.out.iter().take_while(|o| matches!(o, Out::Pin(_))).count();
+        let behind_pins =
+            self.out.iter().take_while(|o| matches!(o, Out::Pin(_) | Out::Keep(_))).count();
         self.out.insert(behind_pins, Out::ArmAll);
         let odd: Vec<TicketId> = self
             .wants
             .iter()
-            .filter(|(_, w)| w.armed && w.pinned.is_none() && w.budget != self.budget)
+            .filter(|(_, w)| w.armed && w.pinned.is_none())
+            .filter(|(_, w)| w.alone || w.budget != self.budget)
             .map(|(id, _)| *id)
             .collect();
         let unarmed: Vec<TicketId> = self
@@ -399,6 +424,10 @@ impl GuardLink {
                 for entry in &entries {
                     if entry.phase != 0 {
                         self.known.insert(entry.ticket.0, entry.term.0);
+                        if !self.wants.contains_key(&TicketId(entry.ticket.0)) {
+                            // Our renewals are not for what nobody has ordered from us.
+                            self.out.push_front(Out::Keep(TicketId(entry.ticket.0)));
+                        }
                     }
                 }
                 match entries.last() {
@@ -451,6 +480,7 @@ impl GuardLink {
                         self.news.push_back(News::Armed { ticket: id, term });
                     }
                     want.armed = true;
+                    want.refused = 0;
                     self.known.remove(&id.0);
                 }
             }
@@ -461,6 +491,11 @@ impl GuardLink {
                     want.armed = false;
                     want.retry_at = (code != Code::BadTimes).then(|| now + GUARD_REARM);
                     want.registered &= code != Code::NoStopCommand;
+                    want.refused += 1;
+                    if want.refused == GUARD_REFUSALS {
+                        let why = format!("the node guard does not take it ({code:?})");
+                        self.news.push_back(News::Refused { ticket: id, why });
+                    }
                 }
                 if code == Code::NoStopCommand {
                     self.out.push_back(Out::SetStop(id));
@@ -544,6 +579,10 @@ impl GuardLink {
             Out::List(from) => client.list(wire::Ticket(from))?,
             Out::ArmAll => match self.deadline {
                 Some(deadline) => client.arm_all(lease(deadline, self.budget))?,
+                None => return Ok(None),
+            },
+            Out::Keep(id) => match self.known.get(&id.0) {
+                Some(term) => client.pin(place(id), wire::Term(*term))?,
                 None => return Ok(None),
             },
             Out::Disarm(id, term) => client.disarm(&[(place(id), wire::Term(term.0))])?,

@@ -5,10 +5,13 @@ use std::time::Duration;
 /// Orders that may wait for the runner's loop. Four for each of the 16,384 tickets that a site may
 /// hold; more means that the loop is stuck, and then it says so by not being alive (R15).
 pub const MAX_ORDERS: usize = 65_536;
-/// Events that may wait in the channel to the agent; what does not fit is merged by ticket.
+/// Events that may wait in the channel to the agent.
 pub const EVENT_CHANNEL: usize = 256;
-/// History lines that wait for the agent; the oldest is dropped first.
-pub const MAX_NOTES: usize = 1_024;
+/// Events that wait for room there, before a newer word on a ticket replaces an older one. With
+/// one word per ticket it cannot grow far beyond.
+pub const MAX_EVENTS: usize = 32_768;
+/// History lines among them; more are dropped.
+pub const MAX_NOTES: usize = 4_096;
 /// Stops at a time. They never wait behind starts and monitors.
 pub const MAX_STOPS: usize = 256;
 /// Handlers and lag commands at a time.
@@ -54,13 +57,15 @@ pub const DNS_TTL: u32 = 5;
 pub const BGP_HOLD: Duration = Duration::from_secs(9);
 
 /// First pause before the guard is started or connected to again; doubled up to the next one.
-pub const GUARD_RETRY_MIN: Duration = Duration::from_millis(50);
+pub const GUARD_RETRY_MIN: Duration = Duration::from_millis(10);
 /// Longest such pause.
 pub const GUARD_RETRY_MAX: Duration = Duration::from_secs(2);
 /// A guard that does not answer for this long counts as lost, renewal period notwithstanding.
 pub const GUARD_ANSWER: Duration = Duration::from_secs(1);
 /// An arming that the guard would not take yet is repeated after this long.
 pub const GUARD_REARM: Duration = Duration::from_millis(100);
+/// After so many of these in a row the ticket is given up: the guard took the last resort for it.
+pub const GUARD_REFUSALS: u32 = 50;
 /// Requests to the guard that may be unanswered: well within its socket's buffer.
 pub const GUARD_WINDOW: usize = 64;
 

@@ -82,6 +82,8 @@ enum Woken {
     /// A task; none: it was aborted.
     Done(Option<Done>),
     Guard,
+    /// The agent takes events; false: it never will again.
+    Room(bool),
     Other,
 }
 
@@ -102,6 +104,8 @@ pub(super) struct Service {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) events: mpsc::Sender<RunnerEvent>,
     pub(super) outbox: VecDeque<RunnerEvent>,
+    /// History lines in it.
+    pub(super) notes: usize,
     pub(super) tasks: JoinSet<Done>,
     pub(super) stops: Arc<Semaphore>,
     pub(super) handlers: Arc<Semaphore>,
@@ -150,6 +154,7 @@ impl Service {
             mailbox,
             events,
             outbox: VecDeque::new(),
+            notes: 0,
             tasks: JoinSet::new(),
             stops: Arc::new(Semaphore::new(MAX_STOPS)),
             handlers: Arc::new(Semaphore::new(MAX_HANDLERS)),
@@ -198,13 +203,7 @@ impl Service {
             () = self.mailbox.bell.notified() => Woken::Other,
             Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => Woken::Done(done.ok()),
             () = self.guard.readable() => Woken::Guard,
-            room = self.events.reserve(), if !self.outbox.is_empty() => {
-                match (room, self.outbox.pop_front()) {
-                    (Ok(room), Some(event)) => room.send(event),
-                    _ => self.outbox.clear(), // nobody listens any more
-                }
-                Woken::Other
-            }
+            room = self.events.reserve(), if !self.outbox.is_empty() => Woken::Room(room.is_ok()),
             () = tokio::time::sleep(pause) => Woken::Other,
         };
         match woken {
@@ -222,10 +221,24 @@ impl Service {
                 }
             }
             Woken::Guard => self.guard.read(clock::now()),
+            Woken::Room(listened) => self.hand_over(listened),
             Woken::Other => {}
         }
         while let Some(news) = self.guard.poll_news() {
             self.guard_news(news);
+        }
+    }
+
+    /// Hands as many events over as there is room for.
+    fn hand_over(&mut self, listened: bool) {
+        while self.events.capacity() > 0
+            && let Some(event) = self.take_event()
+        {
+            let _ = self.events.try_send(event); // nobody else fills the channel
+        }
+        if !listened {
+            self.outbox.clear();
+            self.notes = 0;
         }
     }
 
@@ -374,6 +387,11 @@ impl Service {
             News::Armed { ticket, term } => {
                 if let Some(index) = self.ids.get(&ticket) {
                     self.step(now, *index, Input::Armed(term));
+                }
+            }
+            News::Refused { ticket, why } => {
+                if let Some(index) = self.ids.get(&ticket) {
+                    self.step(now, *index, Input::Hopeless(why));
                 }
             }
             News::Acted { ticket, what } => {

@@ -66,8 +66,8 @@ pub(crate) enum Input {
     Acted { part: usize, serial: u64, verdict: Verdict },
     /// The doors are open, or why not.
     Opened { serial: u64, outcome: Result<(), String> },
-    /// Open doors turned out to be another's.
-    Overruled(String),
+    /// It cannot be held here: open doors turned out to be another's, the guard does not take it.
+    Hopeless(String),
     /// The doors are shut, or why that is not known.
     Shut { serial: u64, outcome: Result<(), String> },
     /// The guard has acknowledged this term.
@@ -295,7 +295,7 @@ impl Machine {
             Input::Prepare => self.prepare(now),
             Input::Acted { part, serial, verdict } => self.acted(now, part, serial, verdict),
             Input::Opened { serial, outcome } => self.opened(serial, outcome),
-            Input::Overruled(why) => {
+            Input::Hopeless(why) => {
                 if self.goal == Goal::Up {
                     self.give_up(why);
                 }

@@ -31,7 +31,7 @@ const EVENT_QUEUE: usize = 40_960;
 /// Messages held back for a write.
 const MAX_HELD_MESSAGES: usize = 8_192;
 /// Without any deadline the task looks around this often.
-const IDLE: Duration = Duration::from_secs(3_600);
+const IDLE: Duration = Duration::from_hours(1);
 /// The write that closes the store.
 const CLOSE: u64 = u64::MAX;
 
@@ -412,18 +412,15 @@ impl Task {
     }
 
     fn completed(&mut self, done: Completion) {
-        match done.result {
-            Err(e) => {
-                self.fatal = Some(format!("{e}; {}; next: {}", e.effect(), e.next_step()));
-            }
-            Ok(_) => {
-                self.step(Input::Able(Able::Journal));
-                if done.what == What::Pulse {
-                    self.pulse_out = false;
-                } else {
-                    self.acknowledge(done.batch_id);
-                }
-            }
+        if let Err(e) = done.result {
+            self.fatal = Some(format!("{e}; {}; next: {}", e.effect(), e.next_step()));
+            return;
+        }
+        self.step(Input::Able(Able::Journal));
+        if done.what == What::Pulse {
+            self.pulse_out = false;
+        } else {
+            self.acknowledge(done.batch_id);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::ids::{ClusterId, Incarnation, MemberId, StoreId};
 use crate::ledger::{LedgerDurable, LedgerRecord};
 
 /// One record of the journal.
+#[allow(clippy::large_enum_variant)] // few are alive at a time, and all pass through once
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// The member has a place in a cluster.

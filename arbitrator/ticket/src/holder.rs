@@ -659,7 +659,7 @@ impl Holder {
 
     /// When `tick` has something to do next.
     pub fn deadline(&self) -> Option<HolderTime> {
-        let mut next = if self.left {
+        let next = if self.left {
             None
         } else if self.session.is_some() {
             Some(self.next_renewal)

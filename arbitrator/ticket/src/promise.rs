@@ -184,11 +184,10 @@ impl Promises {
                 open && (device_proof || self.free_at(target) <= now)
             }
             FenceTarget::Ticket(id, term) => {
-                let known = self.named_since.contains_key(&(id, term));
                 let back = docket.ticket(id).and_then(|t| t.holder()).is_some_and(|(s, _, t)| {
                     t == term && docket.taking_back(s).contains(&(id, term))
                 });
-                (known || back) && back && self.free_at(target) <= now
+                back && self.free_at(target) <= now
             }
         }
     }

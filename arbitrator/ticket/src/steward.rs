@@ -214,9 +214,9 @@ impl Steward {
     fn decide(&mut self, scene: &Scene<'_>, ready: Vec<(FenceTarget, Vec<FenceVote>)>) -> Vec<Op> {
         let mut ops: Vec<Op> = ready
             .into_iter()
-            .filter_map(|(target, votes)| match target {
-                FenceTarget::Session(session) => Some(Op::Expire { session, votes }),
-                FenceTarget::Ticket(ticket, term) => Some(Op::ExpireTicket { ticket, term, votes }),
+            .map(|(target, votes)| match target {
+                FenceTarget::Session(session) => Op::Expire { session, votes },
+                FenceTarget::Ticket(ticket, term) => Op::ExpireTicket { ticket, term, votes },
             })
             .collect();
         ops.extend(self.windows_over(scene));

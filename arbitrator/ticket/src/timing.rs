@@ -131,7 +131,7 @@ const MILLION: u128 = 1_000_000;
 
 impl Timing {
     /// Longest T: a quarantine of more than ten minutes after each restart helps nobody.
-    pub const MAX_PROMISE: Duration = Duration::from_secs(600);
+    pub const MAX_PROMISE: Duration = Duration::from_mins(10);
     /// Smallest g (I1): timer granularity of a busy host, measured 4 to 15 ms.
     pub const MIN_SLACK: Duration = Duration::from_millis(20);
     /// Greatest ρ: a clock worse than 10 % is broken.

@@ -254,6 +254,42 @@ mod tests {
     }
 
     #[test]
+    fn a_write_that_came_before_the_vote_does_not_make_it_durable() {
+        let mut l = ledger(5);
+        l.receive(at(1), MemberId(2), append(1, (1, 0), &[(2, 1)], 2));
+        l.tick(at(400));
+        for from in [3, 4] {
+            let reply = LedgerMessage::PreVoteReply { ballot: Ballot(2), granted: true };
+            l.receive(at(401), MemberId(from), reply);
+        }
+        let before = l.durability.emitted - 1;
+        l.receive(at(402), MemberId(3), yes(2));
+        l.receive(at(402), MemberId(3), yes(2));
+        l.persisted(at(403), before);
+        assert_eq!(l.role(), LedgerRole::Candidate, "two of five, however often one says it");
+        l.receive(at(404), MemberId(4), yes(2));
+        assert_eq!(l.role(), LedgerRole::Candidate, "its own vote is not durable");
+        sync(&mut l, 405);
+        assert_eq!(l.role(), LedgerRole::Leader);
+        drain(&mut l);
+    }
+
+    #[test]
+    fn a_vote_in_a_ballot_that_is_known_already_is_written_too() {
+        let mut l = ledger(3);
+        l.receive(at(1), MemberId(2), vote(1, (0, 0), false));
+        drain(&mut l);
+        l.receive(at(2), MemberId(3), vote(1, (1, 0), false));
+        let effects = drain(&mut l);
+        let voted = |e: &LedgerEffect| match e {
+            LedgerEffect::Persist(LedgerRecord::HardState(h)) => h.voted_for == Some(MemberId(3)),
+            _ => false,
+        };
+        assert!(voted(&effects[0]), "{effects:?}");
+        assert_eq!(sent(&effects), ["3: vote yes ballot 1"]);
+    }
+
+    #[test]
     fn a_founding_candidate_needs_every_voter() {
         let mut l = ledger(5);
         l.tick(at(200));

@@ -243,6 +243,15 @@ mod tests {
     }
 
     #[test]
+    fn only_what_agrees_with_the_leader_is_committed() {
+        let mut l = ledger(3);
+        l.receive(at(1), MemberId(2), append(1, (1, 0), &[(2, 1), (3, 1)], 1));
+        l.receive(at(2), MemberId(3), append(2, (2, 1), &[], 3));
+        assert_eq!(l.commit(), LogIndex(2), "entry 3 here is not the leader's entry 3");
+        drain(&mut l);
+    }
+
+    #[test]
     fn a_message_that_would_replace_a_committed_entry_is_an_alarm() {
         for bad in [
             append(2, (1, 0), &[(2, 2)], 1),

@@ -232,7 +232,7 @@ impl Member {
         match command {
             Command::Read => self.begin_read(now, origin),
             Command::Admit { .. } | Command::Remove { .. } => {
-                self.begin_admission(now, origin, command)
+                self.begin_admission(now, origin, command);
             }
             Command::SetTiming(_) => self.set_timing(now, origin, &command),
             _ => match self.ops_for(now, command) {
@@ -244,18 +244,13 @@ impl Member {
 
     fn append(&mut self, now: Now, origin: Origin, ops: Vec<Op>) {
         let Some(f) = &mut self.formed else { return };
-        match f.ledger.propose(now.voter, now.wall_ms, ops) {
-            Ok(index) => {
-                let ballot = f.ledger.ballot();
-                let until = now.voter + limits::COMMAND_WAIT;
-                self.commands.appended.push(Appended { index, ballot, origin, until });
-            }
-            Err(_) => {
-                let r =
-                    refuse(RefusalCode::NoQuorum, "this member leads no more", "ask the leader");
-                self.finish(origin, Outcome::Refused(r));
-            }
-        }
+        let Ok(index) = f.ledger.propose(now.voter, now.wall_ms, ops) else {
+            let r = refuse(RefusalCode::NoQuorum, "this member leads no more", "ask the leader");
+            return self.finish(origin, Outcome::Refused(r));
+        };
+        let ballot = f.ledger.ballot();
+        let until = now.voter + limits::COMMAND_WAIT;
+        self.commands.appended.push(Appended { index, ballot, origin, until });
     }
 
     /// An entry was applied: whoever waits for it hears what it did.
@@ -581,26 +576,25 @@ impl Member {
 
 /// What one member may ask of another: an agent speaks for its own site only.
 fn may_ask(from: &MemberName, command: &Command) -> Result<(), Refusal> {
-    match command {
-        Command::OpenSession { site, .. } if site != from => Err(refuse(
-            RefusalCode::Invalid,
-            format!("{from} may not open a session for {site}"),
-            "each site's agent opens its own",
-        )),
-        _ => Ok(()),
+    if let Command::OpenSession { site, .. } = command
+        && site != from
+    {
+        let what = format!("{from} may not open a session for {site}");
+        return Err(refuse(RefusalCode::Invalid, what, "each site's agent opens its own"));
     }
+    Ok(())
 }
 
 fn check_notes(command: &Command) -> Result<(), Refusal> {
-    let note = match command {
-        Command::Revoke { note, .. }
-        | Command::TakeBack { note, .. }
-        | Command::Move { note, .. }
-        | Command::CancelMove { note, .. }
-        | Command::Hold { note, .. }
-        | Command::DeclareSite { note, .. }
-        | Command::ConfirmDown { note, .. } => note,
-        _ => return Ok(()),
+    let (Command::Revoke { note, .. }
+    | Command::TakeBack { note, .. }
+    | Command::Move { note, .. }
+    | Command::CancelMove { note, .. }
+    | Command::Hold { note, .. }
+    | Command::DeclareSite { note, .. }
+    | Command::ConfirmDown { note, .. }) = command
+    else {
+        return Ok(());
     };
     if note.len() > limits::NOTE_BYTES {
         let what = format!("the note has more than {} bytes", limits::NOTE_BYTES);

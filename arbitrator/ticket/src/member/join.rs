@@ -77,7 +77,7 @@ impl Member {
         from: &MemberName,
         cluster: ClusterId,
         id: MemberId,
-        hello: Hello,
+        hello: &Hello,
     ) {
         if self.peers.len() > 4 * limits::MAX_VOTERS && !self.peers.contains_key(from) {
             return;
@@ -85,13 +85,13 @@ impl Member {
         let peer = self.peers.entry(from.clone()).or_default();
         peer.hello = Some(hello.clone());
         peer.cluster = cluster;
-        self.compare_files(now, from, &hello);
+        self.compare_files(now, from, hello);
         match hello.reply {
             None => {
-                let reply = self.judge(from, cluster, id, &hello);
+                let reply = self.judge(from, cluster, id, hello);
                 let own = self.own_hello(Some(reply));
                 self.send(from, Lane::Stream, Message::Hello(own), true);
-                self.offer_founding(from, cluster, &hello);
+                self.offer_founding(from, cluster, hello);
             }
             Some(HelloReply::Known) if self.standing == Standing::Confirming => {
                 self.standing = Standing::TakingPart;
@@ -102,9 +102,8 @@ impl Member {
                 self.out(Alarm::OlderStore { opened, seen, by: from.clone() });
             }
             Some(HelloReply::Stranger) => {
-                if self.standing == Standing::Unformed && cluster != ClusterId::default() {
-                    self.alarm_once("stranger", Alarm::NotAdmitted { by: from.clone() });
-                } else if self.standing == Standing::Confirming {
+                let new = self.standing == Standing::Unformed && cluster != ClusterId::default();
+                if new || self.standing == Standing::Confirming {
                     self.alarm_once("stranger", Alarm::NotAdmitted { by: from.clone() });
                 }
             }
@@ -154,8 +153,7 @@ impl Member {
             && hello.digest != zero
             && self.settings.digest != zero
         {
-            let hex =
-                |d: &[u8; 16]| d.iter().take(6).map(|b| format!("{b:02x}")).collect::<String>();
+            let hex = |d: &[u8; 16]| StoreId(*d).to_string().chars().take(12).collect::<String>();
             let alarm = Alarm::DigestDiffers {
                 member: from.clone(),
                 theirs: hex(&hello.digest),
@@ -164,7 +162,7 @@ impl Member {
             self.alarm_once(&format!("digest {from} {}", hex(&hello.digest)), alarm);
         }
         if hello.wall_ms != 0 && now.wall_ms.abs_diff(hello.wall_ms) > WALL_SKEW_MS {
-            let by_ms = hello.wall_ms as i64 - now.wall_ms as i64;
+            let by_ms = hello.wall_ms.cast_signed().wrapping_sub(now.wall_ms.cast_signed());
             self.alarm_once(
                 &format!("skew {from}"),
                 Alarm::WallSkew { member: from.clone(), by_ms },
@@ -206,7 +204,7 @@ impl Member {
             digest: self.settings.digest,
         };
         if configuration.check().is_ok() && configuration.timing.check().is_ok() {
-            self.found(now, configuration);
+            self.found(now, &configuration);
         }
     }
 
@@ -222,7 +220,7 @@ impl Member {
     }
 
     /// Makes the founding configuration durable and begins life in it.
-    fn found(&mut self, now: Now, configuration: Configuration) {
+    fn found(&mut self, now: Now, configuration: &Configuration) {
         let own = (&self.settings.name, self.settings.store, self.settings.role);
         let me = configuration
             .voters
@@ -275,7 +273,7 @@ impl Member {
         true
     }
 
-    pub(super) fn founding(&mut self, now: Now, from: &MemberName, configuration: Configuration) {
+    pub(super) fn founding(&mut self, now: Now, from: &MemberName, configuration: &Configuration) {
         if self.standing != Standing::Unformed {
             return;
         }

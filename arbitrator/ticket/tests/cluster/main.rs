@@ -5,6 +5,8 @@
 //! dependents at D − W when the agent does not. It asserts after every event that no two sites run
 //! under one ticket, and that terms grow. `scenarios.rs` tells stories, `schedule.rs` draws lots.
 
+#![allow(unreachable_pub)] // a test crate has no outside
+
 mod scenarios;
 mod schedule;
 mod world;

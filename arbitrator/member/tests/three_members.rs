@@ -1,0 +1,197 @@
+//! Three members over real QUIC, real journals, real clocks: two sites and an arbitrator.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tierce_link::{Ca, Name, Role as LinkRole, Settings, Tenant, TenantQuota};
+use tierce_member::{Host, HostOptions, MemberEvent, MemberHandle, MemberOptions, PeerAddress};
+use tierce_ticket::command::{Command, Outcome};
+use tierce_ticket::configuration::Role;
+use tierce_ticket::entry::{LossPolicy, Mode, Policy, Regrant};
+use tierce_ticket::holder::{Able, Holder, Order};
+use tierce_ticket::ids::{MemberName, TicketName};
+use tierce_ticket::member::{FoundingPlan, Input, Member, PlannedMember, Standing};
+use tierce_ticket::message::Readiness;
+use tierce_ticket::timing::Profile;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+const NAMES: [(&str, Role); 3] =
+    [("paris", Role::Site), ("london", Role::Site), ("third", Role::Arbitrator)];
+
+fn name(s: &str) -> MemberName {
+    s.parse().expect("a good name")
+}
+fn web() -> TicketName {
+    "web".parse().expect("a good name")
+}
+
+/// One process' worth of a member.
+struct Seat {
+    host: Host,
+    member: MemberHandle,
+}
+
+struct Lab {
+    dir: TempDir,
+    ports: Vec<SocketAddr>,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let dir = TempDir::new().expect("a directory");
+        let tenant = Tenant::new("acme").expect("a tenant");
+        let ca = Ca::init(&dir.path().join("ca"), &tenant).expect("an authority");
+        for (n, role) in NAMES {
+            let role = if role == Role::Site { LinkRole::Site } else { LinkRole::Arbitrator };
+            let n_ = Name::new(n).expect("a name");
+            ca.issue_to(role, &n_, &dir.path().join(n).join("pki")).expect("a certificate");
+        }
+        let free = || {
+            let s = UdpSocket::bind("127.0.0.1:0").expect("a port");
+            s.local_addr().expect("an address")
+        };
+        Self { dir, ports: (0..3).map(|_| free()).collect() }
+    }
+
+    fn start(&self, i: usize) -> Seat {
+        let (n, role) = NAMES[i];
+        let timing = Profile::MetroFast.timing();
+        let planned = |(i, (n, role)): (usize, &(&str, Role))| PlannedMember {
+            name: name(n),
+            role: *role,
+            addresses: vec![self.ports[i].to_string()],
+        };
+        let members: Vec<PlannedMember> = NAMES.iter().enumerate().map(planned).collect();
+        let peers = members
+            .iter()
+            .map(|m| PeerAddress {
+                name: m.name.clone(),
+                role: m.role,
+                addresses: m.addresses.clone(),
+            })
+            .collect();
+        let link = Settings::for_period(timing.renew_every, timing.losses);
+        let host = Host::start(HostOptions { listen: self.ports[i], link }).expect("a socket");
+        let home: &Path = &self.dir.path().join(n);
+        let site = role == Role::Site;
+        let (member, events) = host
+            .add_member(MemberOptions {
+                tenant: "acme".to_owned(),
+                name: name(n),
+                role,
+                store_dir: home.join("store"),
+                pki_dir: home.join("pki"),
+                digest: if site { [7; 16] } else { [0; 16] },
+                plan: site.then_some(FoundingPlan { members, timing }),
+                peers: if site { peers } else { vec![] },
+                quota: TenantQuota::default(),
+            })
+            .expect("a member");
+        tokio::spawn(node(member.clone(), events, timing.renew_every));
+        Seat { host, member }
+    }
+}
+
+/// A node without resources: everything stops at once.
+async fn node(member: MemberHandle, mut events: mpsc::Receiver<MemberEvent>, every: Duration) {
+    let mut alive = tokio::time::interval(every);
+    let mut told = None;
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(MemberEvent::Order(Order::Stop { ticket, term, .. })) => {
+                    let _ = member.input(Input::Stopped { ticket, term });
+                }
+                Some(_) => {}
+                None => return,
+            },
+            _ = alive.tick() => {
+                let _ = member.input(Input::Able(Able::Runner));
+                let session = member.read(|m, _| m.holder().and_then(Holder::session)).await.flatten();
+                if session.is_some() && session != told {
+                    told = session;
+                    let report = Readiness { session: session.unwrap_or_default(), ..Readiness::default() };
+                    let _ = member.input(Input::Readiness(report));
+                }
+            }
+        }
+    }
+}
+
+async fn until(what: &str, seat: &Seat, done: impl Fn(&Member) -> bool + Send + Clone + 'static) {
+    let look = async {
+        loop {
+            let d = done.clone();
+            if seat.member.read(move |m, _| d(m)).await == Some(true) {
+                return;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(20), look).await.is_ok(), "{what} did not come in 20 s");
+}
+
+fn holder(m: &Member) -> Option<String> {
+    let t = m.docket()?.ticket_named(&web())?;
+    t.holder().map(|(_, site, _)| site.to_string())
+}
+
+fn in_service(m: &Member) -> bool {
+    *m.standing() == Standing::TakingPart && m.holder().is_none_or(|h| h.session().is_some())
+}
+
+#[tokio::test]
+async fn a_ticket_is_granted_moved_and_taken_over_and_survives_restarts() {
+    let lab = Lab::new();
+    let mut seats = Vec::new();
+    for i in 0..3 {
+        seats.push(lab.start(i));
+    }
+    for s in &seats {
+        until("service", s, in_service).await;
+    }
+    let policy = Policy {
+        mode: Mode::Auto,
+        regrant: Regrant::Lapse,
+        loss: LossPolicy::Stop,
+        prefer: vec![],
+        one_move_per: Duration::ZERO,
+        require: [].into(),
+        max_lag: None,
+        stop_budget: Profile::MetroFast.timing().stop_budget,
+    };
+    let made = seats[1].member.command(Command::SetTicket { name: web(), policy }).await;
+    assert!(matches!(made, Outcome::Done { .. }), "{made:?}");
+    sleep(Duration::from_millis(300)).await; // readiness is told once a session is there
+    let granted = seats[0].member.command(Command::Grant { name: web(), to: name("paris") }).await;
+    assert!(matches!(granted, Outcome::Done { term: Some(_), .. }), "{granted:?}");
+
+    let begun = Instant::now();
+    let to = name("london");
+    let moved =
+        seats[0].member.command(Command::Move { name: web(), to, note: String::new() }).await;
+    assert!(matches!(moved, Outcome::Done { .. }), "{moved:?}");
+    until("the move", &seats[1], |m| holder(m).as_deref() == Some("london")).await;
+    println!("planned move: {:?}", begun.elapsed());
+
+    let london = seats.remove(1);
+    let cut = Instant::now();
+    london.member.shutdown().await;
+    london.host.shutdown("test").await;
+    drop(london);
+    until("the takeover", &seats[0], |m| holder(m).as_deref() == Some("paris")).await;
+    println!("takeover: {:?} after the end of the process", cut.elapsed());
+    assert!(
+        cut.elapsed() > Duration::from_millis(500),
+        "nobody takes over before the promises end"
+    );
+
+    let london = lab.start(1);
+    until("london's return", &london, in_service).await;
+    until("london's docket", &london, |m| holder(m).as_deref() == Some("paris")).await;
+    let read = london.member.command(Command::Read).await;
+    assert!(matches!(read, Outcome::Done { .. }), "{read:?}");
+}

@@ -47,6 +47,8 @@ pub struct Config {
     /// The node guard.
     #[serde(default)]
     pub guard: GuardConfig,
+    /// Where OCF resource agents are; default `/usr/lib/ocf`.
+    pub ocf_root: Option<PathBuf>,
     /// Directory of the flight recorder, on tmpfs if it can be; default chosen by the trace crate.
     pub recorder: Option<PathBuf>,
 }

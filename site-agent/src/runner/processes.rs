@@ -1,9 +1,11 @@
-//! Which processes belong to a ticket: those whose environment says so (R18).
+//! Which processes belong to a ticket at this site: those whose environment says so (R18).
 //!
-//! Every action's environment carries `TIERCE_TICKET`, and what a resource agent starts inherits
-//! it, daemons too. So the processes of a ticket are found without knowing how they were started,
-//! after a restart of the agent as well. What is started by somebody else on behalf of a resource
+//! Every action's environment carries `TIERCE_TICKET` and `TIERCE_SITE`, and what a resource agent
+//! starts inherits them, daemons too. So the processes of a ticket are found without knowing how
+//! they were started, after a restart of the agent as well. What is started by somebody else on behalf of a resource
 //! (a systemd unit, a kernel service) is not found: `kill` does not reach it, as its table says.
+//! The site counts because one machine may carry several (demo, lab): the guard of one must never
+//! kill what runs at the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,15 +24,16 @@ pub(crate) struct Process {
     pub(crate) orphan: bool,
 }
 
-/// All processes of these tickets. Reads `/proc`: some milliseconds; not for the runner's loop.
-pub(crate) fn of_tickets(names: &BTreeSet<String>) -> BTreeMap<String, Vec<Process>> {
+/// All processes of these tickets at this site. Reads `/proc`: some milliseconds; not for the
+/// runner's loop.
+pub(crate) fn of_tickets(site: &str, names: &BTreeSet<String>) -> BTreeMap<String, Vec<Process>> {
     let mut found: BTreeMap<String, Vec<Process>> = BTreeMap::new();
     let own = nix::unistd::getpgrp().as_raw();
     let Ok(entries) = fs::read_dir("/proc") else { return found };
     let pid = |name: String| name.parse::<i32>().ok();
     let pids = entries.flatten().filter_map(|e| e.file_name().into_string().ok().and_then(pid));
     for pid in pids.take(MAX_PROCESSES) {
-        let Some(ticket) = ticket_of(pid).filter(|t| names.contains(t)) else { continue };
+        let Some(ticket) = ticket_of(site, pid).filter(|t| names.contains(t)) else { continue };
         let Some((parent, group)) = parent_and_group(pid) else { continue };
         if group > 1 && group != own {
             let process = Process { pid, group, orphan: parent == 1 };
@@ -54,7 +57,7 @@ pub(crate) fn groups(processes: &[Process]) -> Vec<i32> {
     groups
 }
 
-fn ticket_of(pid: i32) -> Option<String> {
+fn ticket_of(site: &str, pid: i32) -> Option<String> {
     let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
     let mut ticket = None;
     for variable in environment.split(|b| *b == 0) {
@@ -63,6 +66,9 @@ fn ticket_of(pid: i32) -> Option<String> {
         }
         if let Some(value) = variable.strip_prefix(b"TIERCE_TICKET=") {
             ticket = Some(String::from_utf8_lossy(value).into_owned());
+        }
+        if variable.strip_prefix(b"TIERCE_SITE=").is_some_and(|other| other != site.as_bytes()) {
+            return None;
         }
     }
     ticket
@@ -83,22 +89,23 @@ mod tests {
 
     #[test]
     fn a_process_is_found_by_the_ticket_in_its_environment() {
-        let spawn = |ticket: &str, mark: Option<&str>| {
+        let spawn = |site: &str, ticket: &str, mark: Option<&str>| {
             let mut command = Command::new("sleep");
-            command.arg("60").env_clear().env("TIERCE_TICKET", ticket).process_group(0);
-            command.envs(mark.map(|mark| (mark, "1")));
+            command.arg("60").env_clear().env("TIERCE_TICKET", ticket).env("TIERCE_SITE", site);
+            command.process_group(0).envs(mark.map(|mark| (mark, "1")));
             command.spawn().unwrap()
         };
         let mut children = [
-            spawn("processes/test", None),
-            spawn("processes/test2", None),
-            spawn("processes/test", Some(HANDLER_MARK)),
+            spawn("here", "processes/test", None),
+            spawn("here", "processes/test2", None),
+            spawn("elsewhere", "processes/test", None),
+            spawn("here", "processes/test", Some(HANDLER_MARK)),
         ];
         let names = BTreeSet::from(["processes/test".to_owned()]);
         let pid = children[0].id().cast_signed();
         let mut found = BTreeMap::new();
         for _ in 0..200 {
-            found = of_tickets(&names); // the child may not have reached its exec yet
+            found = of_tickets("here", &names); // the child may not have reached its exec yet
             if found.values().any(|list| list.iter().any(|p| p.pid == pid)) {
                 break;
             }

@@ -140,6 +140,9 @@ fn part(resource: &ResourceConfig, stop_budget: Duration) -> PartPlan {
 /// it; without the rights for that, in the data directory.
 pub fn executor_settings(config: &Config) -> ExecutorSettings {
     let mut settings = ExecutorSettings::new(&config.site);
+    if let Some(root) = &config.ocf_root {
+        settings.ocf_root.clone_from(root);
+    }
     let run = PathBuf::from("/run/tierce").join(format!("{}-{}", config.tenant, config.site));
     settings.rsctmp =
         if nix::unistd::geteuid().is_root() { run } else { config.data.join("resource-agents") };

@@ -85,7 +85,7 @@ pub async fn stop_ticket(config: &Config, name: &str) -> Result<Duration, StopTi
             failures.insert(spec.id.clone(), outcome.to_string());
         }
     }
-    sweep(name);
+    sweep(&config.site, name);
     for (spec, plan) in setting.specs.iter().zip(&setting.plan.parts).rev() {
         let timeout = Some(plan.monitor_timeout.min(setting.plan.stop_budget));
         let context = Context { env: env.clone(), probe: true, timeout, ..Context::default() };
@@ -100,9 +100,9 @@ pub async fn stop_ticket(config: &Config, name: &str) -> Result<Duration, StopTi
 }
 
 /// Kills what was left behind, an action of the dead agent that is still under way included.
-fn sweep(name: &str) {
+fn sweep(site: &str, name: &str) {
     let own = nix::unistd::getpid().as_raw();
-    let found = processes::of_tickets(&BTreeSet::from([name.to_owned()]));
+    let found = processes::of_tickets(site, &BTreeSet::from([name.to_owned()]));
     for process in found.values().flatten().filter(|p| p.pid != own) {
         tracing::warn!(ticket = name, pid = process.pid, "left behind: killed");
         let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL); // gone already is as good

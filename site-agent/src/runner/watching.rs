@@ -128,7 +128,8 @@ impl Service {
         }
         self.scanning = true;
         let names = std::mem::take(&mut self.scan_wanted);
-        self.tasks.spawn_blocking(move || Done::Processes(processes::of_tickets(&names)));
+        let site = self.site.clone();
+        self.tasks.spawn_blocking(move || Done::Processes(processes::of_tickets(&site, &names)));
     }
 
     pub(super) fn processes(&mut self, found: &BTreeMap<String, Vec<Process>>) {

@@ -8,13 +8,16 @@
 
 mod common;
 
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::*;
-use tierce_link::{Ca, Identity, Link, LinkEvent, PeerSpec, Role, Settings, Tenant, TenantQuota};
+use tierce_link::{
+    Ca, DownReason, Identity, Link, LinkEvent, PeerSpec, Role, Settings, Tenant, TenantQuota,
+};
 use tokio::time::sleep;
 
 const TENANTS: usize = 1_000;
@@ -23,12 +26,7 @@ const ADDR: &str = "TIERCE_LINK_SCALE_ADDR";
 
 fn settings() -> Settings {
     // Two renewals per second, k = 6: what the figure in the specification is about.
-    Settings {
-        dial_timeout: Duration::from_secs(10),
-        handshake_timeout: Duration::from_secs(10),
-        event_queue: 8_192,
-        ..Settings::for_period(Duration::from_millis(500), 6)
-    }
+    Settings { event_queue: 8_192, ..Settings::for_period(Duration::from_millis(500), 6) }
 }
 
 fn rss_kib() -> u64 {
@@ -48,6 +46,16 @@ fn cpu_ms() -> u64 {
 
 fn tenant(i: usize) -> String {
     format!("tenant-{i}")
+}
+
+/// Ends the second process however the test ends.
+struct Sites(Child);
+
+impl Drop for Sites {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// The second process: two sites of each tenant, which renew twice a second for ever.
@@ -86,53 +94,84 @@ async fn two_thousand_connections_fit_into_three_hundred_megabytes() {
         return be_the_sites(Path::new(&dir), &addr).await;
     }
     let dir = tempfile::tempdir_in("/dev/shm").unwrap();
-    let (link, mut events) = Link::bind(loopback(), settings()).unwrap();
     for i in 0..TENANTS {
         let home = dir.path().join(tenant(i));
         let ca = Ca::init(&home.join("ca"), &Tenant::new(&tenant(i)).unwrap()).unwrap();
         ca.issue_to(Role::Arbitrator, &name("arb"), &home.join("arb")).unwrap();
         ca.issue_to(Role::Site, &name("north"), &home.join("north")).unwrap();
         ca.issue_to(Role::Site, &name("south"), &home.join("south")).unwrap();
-        link.add_tenant(&home.join("arb"), TenantQuota::default()).unwrap();
     }
+    let link = arbitrator(dir.path(), loopback());
+    let addr = link.local_addr().unwrap();
     let empty = rss_kib();
-    let mut sites = Command::new(std::env::current_exe().unwrap())
+    let sites = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "two_thousand_connections_fit_into_three_hundred_megabytes"])
         .env(DIR, dir.path())
-        .env(ADDR, link.local_addr().unwrap().to_string())
+        .env(ADDR, addr.to_string())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let (answering, start) = (link.clone(), Instant::now());
-    tokio::spawn(async move {
-        while let Some(event) = events.recv().await {
-            if let LinkEvent::Datagram { peer, bytes } = event {
-                let _ = answering.send_datagram(&peer.tenant, &peer.name, bytes);
-            }
-        }
-    });
-    while link.peers().len() < 2 * TENANTS {
-        assert!(start.elapsed() < Duration::from_mins(4), "{} are up", link.peers().len());
-        sleep(Duration::from_millis(100)).await;
-    }
-    eprintln!("{} connections after {:?}", link.peers().len(), start.elapsed());
+    let _sites = Sites(sites);
+    let took = until_all_up(&link).await;
+    eprintln!("{} connections after {took:?}, dialled one after the other", 2 * TENANTS);
     sleep(Duration::from_secs(5)).await;
     let (before, cpu, then) = (link.counters(), cpu_ms(), Instant::now());
     sleep(Duration::from_secs(20)).await;
     let (after, cpu, span) = (link.counters(), cpu_ms() - cpu, then.elapsed());
     let full = rss_kib();
-    sites.kill().unwrap();
-    sites.wait().unwrap();
     let rate = (after.datagrams_in - before.datagrams_in) as f64 / span.as_secs_f64();
     eprintln!(
         "rss {} MiB with tenants only, {} MiB with {} connections; \
-         {rate:.0} datagrams/s answered at {:.1} % of a core; {after:?}",
+         {rate:.0} datagrams/s answered at {:.1} % of a core",
         empty / 1024,
         full / 1024,
         2 * TENANTS,
         cpu as f64 / span.as_millis() as f64 * 100.0,
     );
-    assert_eq!(after.connections_down, 0);
+    assert_eq!(after.connections_down, before.connections_down);
     assert!(rate > 3_000.0, "{rate} datagrams/s came through");
     assert!(full < 300 * 1024, "{full} KiB");
+    // The arbitrator goes and comes back: everybody dials at once.
+    link.shutdown("restart").await;
+    drop(link);
+    sleep(Duration::from_secs(3)).await;
+    let link = arbitrator(dir.path(), addr);
+    let took = until_all_up(&link).await;
+    eprintln!("all back {took:?} after a restart; {:?}", link.counters());
+    eprintln!("rss {} MiB", rss_kib() / 1024);
+}
+
+/// Serves all tenants and answers every datagram.
+fn arbitrator(dir: &Path, addr: SocketAddr) -> Link {
+    let (link, mut events) = Link::bind(addr, settings()).unwrap();
+    for i in 0..TENANTS {
+        link.add_tenant(&dir.join(tenant(i)).join("arb"), TenantQuota::default()).unwrap();
+    }
+    let answering = link.clone();
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            match event {
+                LinkEvent::Datagram { peer, bytes } => {
+                    let _ = answering.send_datagram(&peer.tenant, &peer.name, bytes);
+                }
+                // Lets go of the handle, and with it of the port.
+                LinkEvent::Down { reason: DownReason::Shutdown, .. } => break,
+                _ => {}
+            }
+        }
+    });
+    link
+}
+
+async fn until_all_up(link: &Link) -> Duration {
+    let (start, mut said) = (Instant::now(), Instant::now());
+    while link.peers().len() < 2 * TENANTS {
+        if said.elapsed() > Duration::from_secs(5) {
+            said = Instant::now();
+            eprintln!("{:?}: {} are up", start.elapsed(), link.peers().len());
+        }
+        assert!(start.elapsed() < Duration::from_mins(4), "{} are up", link.peers().len());
+        sleep(Duration::from_millis(100)).await;
+    }
+    start.elapsed()
 }

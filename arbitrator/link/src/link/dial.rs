@@ -41,7 +41,7 @@ pub(super) fn start(inner: &Arc<Inner>, spec: PeerSpec, max_peers: usize) -> Res
 /// Ends the connections of silent peers.
 pub(super) async fn watch_loop(inner: Arc<Inner>) {
     let dead_after = inner.settings.dead_after;
-    let period = (dead_after / 8).clamp(Duration::from_millis(5), Duration::from_millis(500));
+    let period = (dead_after / 4).clamp(Duration::from_millis(5), Duration::from_millis(500));
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = std::time::Instant::now();
@@ -73,8 +73,12 @@ async fn dial_loop(inner: Arc<Inner>, spec: PeerSpec, changed: Arc<Notify>) {
     let mut first = 0;
     loop {
         wait_until_gone(&inner, &spec, &changed).await;
+        // Never closed, so always had; waits only in a process with very many peers.
+        let permit = inner.dial_permits.acquire().await;
         let began = Instant::now();
-        match attempt(&inner, &spec, first).await {
+        let tried = attempt(&inner, &spec, first).await;
+        drop(permit);
+        match tried {
             Ok(index) => {
                 first = index;
                 wait_until_gone(&inner, &spec, &changed).await;

@@ -13,6 +13,8 @@
 //! - an `Up` for a peer that is up already replaces its connection; no `Down` comes for the old one;
 //! - a `Down` always names the connection of the last `Up`;
 //! - frames come in order and once within one connection; a frame sent before a `Down` may be lost;
+//! - a certificate that ends while its connection is up does not end the connection (that would be
+//!   an outage by calendar); the next handshake is refused. Revocation does end it, at reload;
 //! - datagrams may be lost, and are dropped here (counted) when the queue is three quarters full;
 //!   frames wait for the reader, and through flow control make the peer wait.
 

@@ -20,7 +20,7 @@ use super::{ConnId, LinkEvent, transport};
 use crate::counters::Counters;
 use crate::error::{DownReason, Refusal};
 use crate::identity::{Identity, Name, Tenant};
-use crate::limits::{MAX_CONCURRENT_JOINS, Settings};
+use crate::limits::{MAX_CONCURRENT_DIALS, MAX_CONCURRENT_JOINS, Settings};
 use crate::pki::Ca;
 use crate::sync::lock;
 use crate::tls::{TenantTable, TenantTls};
@@ -35,6 +35,7 @@ pub(super) struct Inner {
     pub(super) run: Incarnation,
     pub(super) joins: Mutex<HashMap<Tenant, Arc<Ca>>>,
     pub(super) join_permits: Arc<Semaphore>,
+    pub(super) dial_permits: Semaphore,
     pub(super) open_handshakes: Arc<AtomicUsize>,
     pub(super) dial_transport: Arc<TransportConfig>,
     pub(super) tasks: Mutex<Vec<AbortHandle>>,
@@ -96,6 +97,7 @@ impl Inner {
             run: Incarnation(u64::from_be_bytes(run).max(1)),
             joins: Mutex::default(),
             join_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_JOINS)),
+            dial_permits: Semaphore::new(MAX_CONCURRENT_DIALS),
             open_handshakes: Arc::default(),
             tasks: Mutex::default(),
             runtime: Handle::current(),

@@ -67,7 +67,7 @@ fn the_address_opens_with_the_ticket_and_the_kernel_shuts_it_when_the_agent_is_f
         let deadline = rig::now() + Duration::from_millis(2_920);
         tokio::time::sleep(Duration::from_millis(100)).await;
         // From here on the agent is frozen: this thread is all that it has.
-        std::thread::sleep(Duration::from_millis(2_000));
+        std::thread::sleep(Duration::from_secs(2));
         assert!(gate_open() && has_address(), "the lease runs");
         while rig::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));

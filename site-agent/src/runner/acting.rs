@@ -113,7 +113,8 @@ impl Service {
             };
             let verdict = tokio::select! {
                 biased;
-                _ = cancelled => Verdict::Cancelled, // dropping the run ends it; the next waits for that
+                // Dropping the run ends it; the next one waits for that.
+                _ = cancelled => Verdict::Cancelled,
                 verdict = work => verdict,
             };
             Done::Acted { ticket: index, part, serial, verdict }

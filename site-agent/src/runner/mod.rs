@@ -250,7 +250,7 @@ pub enum RunnerError {
     #[error("{0}; this site can run nothing; correct it and start the agent again")]
     Executor(#[from] tierce_executor::Error),
     /// The data directory cannot be used.
-    #[error("{path}: {source}; this site can run nothing; check the data directory", path = path.display())]
+    #[error("{}: {source}; this site can run nothing; check the directory", path.display())]
     Data {
         /// What was to be made.
         path: PathBuf,

@@ -1,11 +1,10 @@
 //! Which processes belong to a ticket at this site: those whose environment says so (R18).
 //!
-//! Every action's environment carries `TIERCE_TICKET` and `TIERCE_SITE`, and what a resource agent
-//! starts inherits them, daemons too. So the processes of a ticket are found without knowing how
-//! they were started, after a restart of the agent as well. What is started by somebody else on behalf of a resource
-//! (a systemd unit, a kernel service) is not found: `kill` does not reach it, as its table says.
-//! The site counts because one machine may carry several (demo, lab): the guard of one must never
-//! kill what runs at the other.
+//! Every action's environment carries `TIERCE_TICKET`, and what a resource agent starts inherits
+//! it, daemons too. So the processes of a ticket are found without knowing how they were started,
+//! after a restart of the agent as well. What somebody else starts on behalf of a resource (a
+//! systemd unit, a kernel service) or with a fresh environment (`su -`) is not found: `kill` does
+//! not reach it, as the guard's table of last resorts says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -201,7 +201,9 @@ impl Service {
         let woken = tokio::select! {
             biased;
             () = self.mailbox.bell.notified() => Woken::Other,
-            Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => Woken::Done(done.ok()),
+            Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => {
+                Woken::Done(done.ok())
+            }
             () = self.guard.readable() => Woken::Guard,
             room = self.events.reserve(), if !self.outbox.is_empty() => Woken::Room(room.is_ok()),
             () = tokio::time::sleep(pause) => Woken::Other,

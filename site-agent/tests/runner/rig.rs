@@ -127,7 +127,7 @@ impl Place {
         let mut options = RunnerOptions::new(config, self.path("agent.toml"));
         options.stop_command = Some(self.stop_command.clone().unwrap_or_else(stop_role));
         if self.scripts {
-            options.executor.lsb_dir = self.dir.path().to_owned();
+            self.dir.path().clone_into(&mut options.executor.lsb_dir);
         }
         let (runner, events) = Runner::start(options).unwrap();
         let holder_time = timing.holder_time();
@@ -200,17 +200,17 @@ impl Site {
     ) -> RunnerEvent {
         let deadline = tokio::time::Instant::now() + LONG;
         loop {
-            match tokio::time::timeout_at(deadline, self.events.recv()).await {
-                Ok(Some(event)) => {
-                    if !matches!(event, RunnerEvent::Alive) {
-                        self.seen.push(event.clone());
-                    }
-                    if is(&event) {
-                        return event;
-                    }
-                }
-                Ok(None) => panic!("the runner ended before {what}; seen {:#?}", self.seen),
-                Err(_) => panic!("waited {LONG:?} for {what}; seen {:#?}", self.seen),
+            let Ok(event) = tokio::time::timeout_at(deadline, self.events.recv()).await else {
+                panic!("waited {LONG:?} for {what}; seen {:#?}", self.seen);
+            };
+            let Some(event) = event else {
+                panic!("the runner ended before {what}; seen {:#?}", self.seen);
+            };
+            if !matches!(event, RunnerEvent::Alive) {
+                self.seen.push(event.clone());
+            }
+            if is(&event) {
+                return event;
             }
         }
     }
@@ -274,16 +274,16 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Three Dummies named a, b and c.
+/// The ticket web with a Dummy for each name.
 pub(crate) fn dummies(names: &[&str]) -> String {
-    let mut text = "[[ticket]]\nname = \"web\"\n".to_owned();
-    for name in names {
-        text += &format!(
+    let part = |name: &&str| {
+        format!(
             "[[ticket.resource]]\nid = \"{name}\"\nagent = \"ocf:heartbeat:Dummy\"\n\
              params = {{ state = \"DIR/{name}.state\" }}\nmonitor-interval = \"200ms\"\n"
-        );
-    }
-    text
+        )
+    };
+    let head = "[[ticket]]\nname = \"web\"\n".to_owned();
+    names.iter().map(part).fold(head, |text, part| text + &part)
 }
 
 /// The guard's program: built by this workspace, here and now if it is not there yet.

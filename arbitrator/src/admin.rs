@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use tierce_link::{CertInfo, JoinString, Role, Tenant, join};
-use tierce_wire::control::{Ask, Reply, TenantView};
+use tierce_wire::control::{Ask, Reply};
 
 use crate::client;
 use crate::hardening::default_user;
 use crate::layout::{DataDir, Held, Holder, Quota, certificate_for};
-use crate::listing::Listed;
+use crate::listing::{Listed, Live};
 use crate::times;
 use crate::trouble::Trouble;
 
@@ -82,9 +82,12 @@ impl Admin {
         })?;
         self.data.commit(&staged, name)?;
         let ends = times::utc(info.not_after);
-        let added = format!("tenant {name} added as {}; its certificate ends {ends}", info.identity);
+        let added =
+            format!("tenant {name} added as {}; its certificate ends {ends}", info.identity);
         let Some(socket) = daemon else {
-            return Ok(format!("{added}; no daemon runs here: it is served from its next start on"));
+            return Ok(format!(
+                "{added}; no daemon runs here: it is served from its next start on"
+            ));
         };
         client::ask(&socket, Ask::TenantAdd { tenant: name.to_owned() })?;
         Ok(format!("{added}; it is served now"))
@@ -134,19 +137,23 @@ impl Admin {
             },
         };
         let (names, _) = self.data.names()?;
-        let missing = |v: &TenantView| !names.contains(&v.name);
-        let gone: Vec<_> = running.iter().flatten().filter(|v| missing(v)).cloned().collect();
         let now = SystemTime::now();
+        let of = |name: &str, live| Listed::of(name, &self.data.tenant(name), live, now);
         let mut all: Vec<Listed> = names
             .iter()
             .map(|name| {
-                let live = running.as_ref().map(|all| all.iter().find(|v| v.name == *name));
-                Listed::of(name, &self.data.tenant(name), live, now)
+                let live = match &running {
+                    None => Live::NoDaemon,
+                    Some(all) => {
+                        all.iter().find(|v| v.name == *name).map_or(Live::Unknown, Live::Is)
+                    }
+                };
+                of(name, live)
             })
             .collect();
-        all.extend(gone.iter().map(|v| {
-            Listed::of(&v.name, &self.data.tenant(&v.name), Some(Some(v)), now)
-        }));
+        // What the daemon still serves although its folder is gone is shown, too.
+        let gone = running.iter().flatten().filter(|v| !names.contains(&v.name));
+        all.extend(gone.map(|v| of(&v.name, Live::Is(v))));
         Ok(all)
     }
 }

@@ -216,7 +216,9 @@ fn confirmed(name: &str, purge: bool) -> bool {
         return false;
     }
     let fate = if purge { "deleted for good" } else { "set aside" };
-    eprintln!("tenant {name} loses this vote, and its data here is {fate}; type its name to go on:");
+    eprintln!(
+        "tenant {name} loses this vote, and its data here is {fate}; type its name to go on:"
+    );
     let mut typed = String::new();
     std::io::stdin().read_line(&mut typed).is_ok() && typed.trim() == name
 }

@@ -21,7 +21,10 @@ pub(crate) fn ask(socket: &Path, ask: Ask) -> Result<Reply, Trouble> {
     let before = silent(false);
     let mut stream = UnixStream::connect(socket).map_err(|e| before(&e))?;
     let timeout = Some(COMMAND_TIMEOUT);
-    stream.set_read_timeout(timeout).and(stream.set_write_timeout(timeout)).map_err(|e| before(&e))?;
+    stream
+        .set_read_timeout(timeout)
+        .and(stream.set_write_timeout(timeout))
+        .map_err(|e| before(&e))?;
     let request = Request { api_version: API_VERSION.to_owned(), ask };
     let mut line = serde_json::to_string(&request).map_err(|e| before(&e))?;
     line.push('\n');

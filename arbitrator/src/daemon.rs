@@ -131,8 +131,7 @@ impl Ground {
             None => data.root().join("control.sock"),
         };
         let control = bind_control(&control_path, owner)?;
-        let holder =
-            Holder { pid: Some(std::process::id()), control: Some(control_path.clone()) };
+        let holder = Holder { pid: Some(std::process::id()), control: Some(control_path.clone()) };
         lock.sign(&holder).map_err(Trouble::io("writing", &data.root().join("lock")))?;
         let metrics = args.metrics.map(bind_metrics).transpose()?;
         let (recorder, recorder_dir) = recorder_place(target.as_ref())?;
@@ -140,7 +139,12 @@ impl Ground {
         let mut steps = vec![no_new_privileges()];
         let mut places = vec![data.root().to_owned(), recorder_dir];
         // Leaving the socket's name behind would do no harm; removing it is cleaner.
-        places.extend(control_path.parent().filter(|p| args.control.is_some() && *p != Path::new("/")).map(Path::to_owned));
+        places.extend(
+            control_path
+                .parent()
+                .filter(|p| args.control.is_some() && *p != Path::new("/"))
+                .map(Path::to_owned),
+        );
         steps.push(restrict_files(&Places(places)));
         Ok(Self { data, lock, target, control, control_path, metrics, recorder, status, steps })
     }
@@ -229,6 +233,10 @@ fn link_settings() -> Settings {
     settings
 }
 
+/// Strangers choose how many connections are refused, so the log has a sum per minute (`upkeep`)
+/// instead of a line each; the recorder has them all, the metrics count them by reason.
+const LOG_FILTER: &str = "info,tierce_member::host=error";
+
 /// The name under which this process logs and records: one machine may run several.
 fn process_name(listen: Option<SocketAddr>) -> String {
     format!("arbitrator@{}", listen.map_or(0, |a| a.port()))
@@ -249,6 +257,7 @@ fn run(args: &RunArgs, ground: Ground) -> Result<ExitCode, Trouble> {
         let trace = TraceOptions {
             recorder,
             dump_dir: Some(data.dumps()),
+            filter: std::env::var_os("TIERCE_LOG").is_none().then(|| LOG_FILTER.to_owned()),
             ..TraceOptions::daemon(process_name(host.local_addr()))
         };
         let _trace = tierce_trace::init(trace)?;
@@ -392,7 +401,11 @@ async fn watchdog(shared: Arc<Shared>) {
         if shared.beat.is_turning() && answers {
             notify::alive();
         } else {
-            tracing::error!(turning = shared.beat.is_turning(), answers, "no sign of life is given");
+            tracing::error!(
+                turning = shared.beat.is_turning(),
+                answers,
+                "no sign of life is given"
+            );
         }
     }
 }

@@ -326,12 +326,8 @@ pub(crate) fn certificate_for(pki: &Path, tenant: &str) -> Result<CertInfo, Trou
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Trouble> {
     let temp = path.with_extension("new");
     let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temp)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temp, path)

@@ -28,7 +28,7 @@
 //!   are served on a loopback address.
 //!
 //! Reading order: [`cli`](Cli) (what is asked), `layout` and `admin` (the directory), `daemon` (the
-//! order of starting and ending), `roster` (tenants in service), `upkeep` (certificates, quotas,
+//! order of starting and ending), `entry` and `roster` (tenants in service), `upkeep` (certificates, quotas,
 //! second chances), `control`, `metrics`, `http` (what is said), `hardening`, `limits`.
 
 mod admin;
@@ -36,6 +36,7 @@ mod cli;
 mod client;
 mod control;
 mod daemon;
+mod entry;
 mod hardening;
 mod http;
 mod layout;

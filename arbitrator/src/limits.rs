@@ -39,10 +39,12 @@ pub(crate) const MAX_REASON_BYTES: usize = 600;
 
 /// How often files, quotas and certificates are looked at.
 pub(crate) const UPKEEP_EVERY: Duration = Duration::from_secs(2);
-/// How often the size of stores is measured.
+/// How often the size of stores is measured, in looks.
 pub(crate) const MEASURE_EVERY: u32 = 5;
+/// How often a sum of refused connections is logged, in looks: once a minute.
+pub(crate) const REFUSALS_EVERY: u32 = 30;
 /// A tenant that a failing disk stopped is tried again after this time, then after twice as long.
-pub(crate) const RETRY_FIRST: Duration = Duration::from_secs(60);
+pub(crate) const RETRY_FIRST: Duration = Duration::from_mins(1);
 /// The longest such wait.
 pub(crate) const RETRY_LONGEST: Duration = Duration::from_mins(15);
 /// Waits between attempts to renew a certificate, at least and at most.

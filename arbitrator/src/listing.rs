@@ -31,14 +31,19 @@ struct Certificate {
     state: &'static str,
 }
 
+/// What the daemon says of a tenant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Live<'a> {
+    /// There is no daemon.
+    NoDaemon,
+    /// It does not know the tenant.
+    Unknown,
+    /// This.
+    Is(&'a TenantView),
+}
+
 impl Listed {
-    /// `live`: `None` without a daemon, `Some(None)` when the daemon does not know the tenant.
-    pub(crate) fn of(
-        name: &str,
-        dir: &TenantDir,
-        live: Option<Option<&TenantView>>,
-        now: SystemTime,
-    ) -> Self {
+    pub(crate) fn of(name: &str, dir: &TenantDir, live: Live<'_>, now: SystemTime) -> Self {
         let certificate = dir.certificate(name).ok().map(|info| Certificate {
             member: info.identity.name.to_string(),
             not_after: times::utc(info.not_after),
@@ -49,11 +54,12 @@ impl Listed {
                 _ => "good",
             },
         });
-        let view = live.flatten();
-        let state = match live {
-            None => "stopped: the daemon is not running".to_owned(),
-            Some(None) => "stopped: the daemon has not read it yet (reload it)".to_owned(),
-            Some(Some(v)) => v.state.clone(),
+        let (view, state) = match live {
+            Live::NoDaemon => (None, "stopped: the daemon is not running".to_owned()),
+            Live::Unknown => {
+                (None, "stopped: the daemon has not read it yet (reload it)".to_owned())
+            }
+            Live::Is(view) => (Some(view), view.state.clone()),
         };
         Self {
             name: name.to_owned(),
@@ -89,8 +95,8 @@ pub(crate) fn table(tenants: &[Listed]) -> String {
         return "no tenants; next: tierce-arbitrator tenant add NAME --join STRING\n".to_owned();
     }
     let count = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
-    let head =
-        ["NAME", "CONNECTED", "TICKETS", "RENEWALS", "STORE", "CERTIFICATE", "STATE"].map(str::to_owned);
+    let head = ["NAME", "CONNECTED", "TICKETS", "RENEWALS", "STORE", "CERTIFICATE", "STATE"]
+        .map(str::to_owned);
     let mut rows = vec![head];
     rows.extend(tenants.iter().map(|t| {
         [

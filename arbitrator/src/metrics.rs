@@ -89,13 +89,7 @@ fn tenants(registry: &mut Registry, all: &[Seen]) {
 }
 
 /// Adds one number per tenant, within the bound of labels.
-fn sums(
-    registry: &mut Registry,
-    name: &str,
-    help: &str,
-    all: &[Seen],
-    of: impl Fn(&Seen) -> u64,
-) {
+fn sums(registry: &mut Registry, name: &str, help: &str, all: &[Seen], of: impl Fn(&Seen) -> u64) {
     let family = Family::<OfTenant, Counter>::default();
     for (i, t) in all.iter().enumerate() {
         family.get_or_create(&label(i, t)).inc_by(of(t));
@@ -162,8 +156,18 @@ fn link(registry: &mut Registry, c: &CountersSnapshot) {
     let r = registry;
     counter(r, "link_datagrams_in", "Datagrams taken in", c.datagrams_in);
     counter(r, "link_datagrams_out", "Datagrams sent", c.datagrams_out);
-    counter(r, "link_bytes_in", "Bytes of messages taken in", c.datagram_bytes_in + c.frame_bytes_in);
-    counter(r, "link_bytes_out", "Bytes of messages sent", c.datagram_bytes_out + c.frame_bytes_out);
+    counter(
+        r,
+        "link_bytes_in",
+        "Bytes of messages taken in",
+        c.datagram_bytes_in + c.frame_bytes_in,
+    );
+    counter(
+        r,
+        "link_bytes_out",
+        "Bytes of messages sent",
+        c.datagram_bytes_out + c.frame_bytes_out,
+    );
     counter(r, "link_frames_in", "Frames taken in", c.frames_in);
     counter(r, "link_frames_out", "Frames sent", c.frames_out);
     let help = "Datagrams dropped because their connection was beyond its quota";
@@ -184,7 +188,12 @@ fn process(registry: &mut Registry, scene: &Scene<'_>) {
     if let Some(bytes) = scene.resident_bytes {
         let metric: Gauge = Gauge::default();
         metric.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, metric);
+        registry.register_with_unit(
+            "process_resident_memory",
+            "Resident memory",
+            Unit::Bytes,
+            metric,
+        );
     }
     let steps = Family::<OfStep, Gauge>::default();
     for s in scene.hardening {
@@ -248,7 +257,8 @@ mod tests {
         assert_eq!(series, MAX_LABELLED_TENANTS + 1);
         assert!(text.contains(r#"tierce_renewals_total{tenant="_others"} 3"#));
         let earliest = 50_000 - (MAX_LABELLED_TENANTS + 2);
-        let line = format!(r#"tierce_cert_expiry_timestamp_seconds{{tenant="_others"}} {earliest}"#);
+        let line =
+            format!(r#"tierce_cert_expiry_timestamp_seconds{{tenant="_others"}} {earliest}"#);
         assert!(text.contains(&line));
     }
 }

@@ -7,145 +7,25 @@
 //! A member that was stopped by its own trouble is told from one that we stopped by its
 //! *generation*: what an older generation still says is not heard.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use tierce_link::{CertInfo, LinkError, PkiError};
-use tierce_member::{Host, HostError, MemberEvent, MemberHandle, MemberOptions, StatsView};
+use tierce_member::{Host, HostError, MemberEvent, MemberHandle, MemberOptions};
 use tierce_store::StoreError;
 use tierce_ticket::configuration::Role;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::admin::removed;
+use crate::entry::{Cause, Condition, Entry, STILL_HELD};
 use crate::layout::{DataDir, Quota, TenantDir};
-use crate::limits::{
-    MAX_ALARMS, MAX_REASON_BYTES, MEMBER_END, MEMBERS_END, RETRY_FIRST, RETRY_LONGEST,
-    TAKEOVER_TRIES,
-};
+use crate::limits::{MEMBER_END, MEMBERS_END, TAKEOVER_TRIES};
 use crate::times;
 use crate::trouble::Trouble;
 use crate::upkeep::Stamp;
-
-/// What an alarm leaves behind.
-#[derive(Clone, Debug)]
-pub(crate) struct Noted {
-    pub(crate) at: SystemTime,
-    pub(crate) text: String,
-}
-
-/// Why a tenant is not served, and what could change that.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// The disk failed under it: tried again by itself after a while.
-    Disk,
-    /// Its certificate or folder: tried again when the files change.
-    Files,
-    /// Its store is over twice its quota: until the operator gives it more.
-    Quota,
-    /// Anything else: until the operator asks for it.
-    Other,
-}
-
-/// A tenant's condition.
-#[derive(Clone, Debug)]
-pub(crate) enum Condition {
-    /// Its member runs.
-    Serving,
-    /// It does not, for this reason.
-    Stopped { cause: Cause, why: String },
-}
-
-/// One tenant.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) generation: u64,
-    pub(crate) condition: Condition,
-    pub(crate) member: Option<MemberHandle>,
-    pub(crate) certificate: Option<CertInfo>,
-    pub(crate) quota: Quota,
-    /// The files as they were when last read.
-    pub(crate) files: Stamp,
-    pub(crate) store_bytes: u64,
-    pub(crate) over_quota: Option<String>,
-    pub(crate) alarms: VecDeque<Noted>,
-    pub(crate) alarms_total: u64,
-    /// Counters of earlier members of this process, so that sums only grow.
-    pub(crate) before: StatsView,
-    pub(crate) retry_at: Option<Instant>,
-    pub(crate) retry_wait: Duration,
-    pub(crate) renew_at: Option<Instant>,
-}
-
-impl Entry {
-    fn new() -> Self {
-        Self {
-            generation: 0,
-            condition: Condition::Stopped { cause: Cause::Other, why: "starting".to_owned() },
-            member: None,
-            certificate: None,
-            quota: Quota::default(),
-            files: Stamp::default(),
-            store_bytes: 0,
-            over_quota: None,
-            alarms: VecDeque::new(),
-            alarms_total: 0,
-            before: StatsView::default(),
-            retry_at: None,
-            retry_wait: RETRY_FIRST,
-            renew_at: None,
-        }
-    }
-
-    /// Counters of this and earlier members.
-    pub(crate) fn stats(&self) -> StatsView {
-        let now = self.member.as_ref().map(MemberHandle::stats).unwrap_or_default();
-        let b = self.before;
-        StatsView {
-            messages_in: b.messages_in + now.messages_in,
-            messages_out: b.messages_out + now.messages_out,
-            malformed: b.malformed + now.malformed,
-            unsent: b.unsent + now.unsent,
-            renewals_answered: b.renewals_answered + now.renewals_answered,
-            persists: b.persists + now.persists,
-            persist_us: now.persist_us,
-            steps: b.steps + now.steps,
-        }
-    }
-
-    /// The member is gone; what it counted stays.
-    fn forget_member(&mut self) -> Option<MemberHandle> {
-        self.before = self.stats();
-        self.generation += 1;
-        self.member.take()
-    }
-
-    fn stopped(&mut self, cause: Cause, why: &str) {
-        if cause == Cause::Disk {
-            self.retry_at = Some(Instant::now() + self.retry_wait);
-            self.retry_wait = (self.retry_wait * 2).min(RETRY_LONGEST);
-        } else {
-            self.retry_at = None;
-        }
-        self.condition = Condition::Stopped { cause, why: short(why) };
-    }
-
-    fn note(&mut self, text: &str) {
-        self.alarms_total += 1;
-        self.alarms.push_front(Noted { at: SystemTime::now(), text: short(text) });
-        self.alarms.truncate(MAX_ALARMS);
-    }
-}
-
-/// One line of bounded length.
-fn short(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let cut = line.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|end| *end <= MAX_REASON_BYTES);
-    let end = cut.last().unwrap_or(0);
-    line[..end].to_owned()
-}
 
 /// All tenants of the process.
 pub(crate) struct Roster {
@@ -309,11 +189,15 @@ impl Roster {
             }
             Err(trouble) => {
                 let certificate = dir.certificate(name).ok();
-                self.with(name, |e| {
-                    e.certificate = certificate;
-                    e.stopped(cause_of(&trouble), &in_full(&trouble));
-                });
-                self.report_stop(name, &in_full(&trouble));
+                self.with(name, |e| e.certificate = certificate);
+                if held_by_ourselves(&trouble) {
+                    self.with(name, Entry::still_held);
+                    tracing::error!(tenant = name, "not opened again: {STILL_HELD}");
+                    return Err(trouble);
+                }
+                let why = in_full(&trouble);
+                self.with(name, |e| e.stopped(cause_of(&trouble), &why));
+                self.report_stop(name, &why);
                 Err(trouble)
             }
         };
@@ -386,7 +270,8 @@ fn start_blocking(
         return Err(Trouble::CertificateEnded { tenant: tenant.to_owned(), at });
     }
     let name = certificate.identity.name.as_str();
-    let name = name.parse().map_err(|_| HostError::Name(format!("{name} is not a member's name")))?;
+    let name =
+        name.parse().map_err(|_| HostError::Name(format!("{name} is not a member's name")))?;
     let (member, events) = host.add_member(MemberOptions {
         tenant: tenant.to_owned(),
         name,
@@ -401,10 +286,18 @@ fn start_blocking(
     Ok(Started { member, events, certificate })
 }
 
+/// The store is open in this very process.
+fn held_by_ourselves(trouble: &Trouble) -> bool {
+    let us = Some(std::process::id());
+    matches!(trouble, Trouble::Host(HostError::Store(StoreError::Locked { pid })) if *pid == us)
+}
+
 fn cause_of(trouble: &Trouble) -> Cause {
     match trouble {
-        Trouble::Host(HostError::Store(StoreError::Full { .. } | StoreError::Io { .. }))
-        | Trouble::Host(HostError::Io { .. }) => Cause::Disk,
+        Trouble::Host(
+            HostError::Store(StoreError::Full { .. } | StoreError::Io { .. })
+            | HostError::Io { .. },
+        ) => Cause::Disk,
         Trouble::Certificate { .. }
         | Trouble::CertificateEnded { .. }
         | Trouble::Pki(PkiError::File { .. } | PkiError::Damaged { .. })
@@ -418,7 +311,9 @@ fn in_full(trouble: &Trouble) -> String {
     match trouble {
         Trouble::Host(HostError::Store(e)) => format!("{e}; {}; {}", e.effect(), e.next_step()),
         Trouble::Host(HostError::Inconsistent(e)) => {
-            format!("{e}; this store is no voter any more (R5); set it aside and re-admit the member")
+            format!(
+                "{e}; this store is no voter any more (R5); set it aside and re-admit the member"
+            )
         }
         other => other.to_string(),
     }
@@ -468,7 +363,8 @@ async fn pump(
 impl Roster {
     /// A member has ended. If it is still the one in service, it ended by its own trouble.
     fn ended(&self, name: &str, generation: u64, fatal: Option<String>) {
-        let why = fatal.unwrap_or_else(|| "its member ended without a reason: see the log".to_owned());
+        let why =
+            fatal.unwrap_or_else(|| "its member ended without a reason: see the log".to_owned());
         let current = self.with(name, |e| {
             let current = e.generation == generation;
             if current {
@@ -529,8 +425,10 @@ impl Roster {
             members.extend(entry.forget_member());
         }
         let all = async {
-            let ends: Vec<_> =
-                members.into_iter().map(|m| tokio::spawn(async move { m.shutdown().await })).collect();
+            let ends: Vec<_> = members
+                .into_iter()
+                .map(|m| tokio::spawn(async move { m.shutdown().await }))
+                .collect();
             for end in ends {
                 let _ = end.await;
             }
@@ -538,44 +436,5 @@ impl Roster {
         if timeout(MEMBERS_END, all).await.is_err() {
             tracing::warn!("not every member wrote its last in time; what was answered is safe");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reasons_are_one_line_and_bounded() {
-        assert_eq!(short("a\nb\tc"), "a b c");
-        let long = "ä".repeat(MAX_REASON_BYTES);
-        assert_eq!(short(&long).len(), MAX_REASON_BYTES);
-    }
-
-    #[test]
-    fn a_failing_disk_is_tried_again_ever_later_and_a_damaged_store_is_not() {
-        let mut entry = Entry::new();
-        let mut waits = Vec::new();
-        for _ in 0..8 {
-            waits.push(entry.retry_wait);
-            entry.stopped(Cause::Disk, "full");
-            assert!(entry.retry_at.is_some());
-        }
-        assert_eq!(waits[0], RETRY_FIRST);
-        assert!(waits.windows(2).all(|w| w[1] >= w[0]));
-        assert_eq!(entry.retry_wait, RETRY_LONGEST);
-        entry.stopped(Cause::Other, "damaged");
-        assert!(entry.retry_at.is_none());
-    }
-
-    #[test]
-    fn alarms_are_counted_and_only_the_newest_are_kept() {
-        let mut entry = Entry::new();
-        for n in 0..20 {
-            entry.note(&format!("alarm {n}"));
-        }
-        assert_eq!(entry.alarms.len(), MAX_ALARMS);
-        assert_eq!(entry.alarms[0].text, "alarm 19");
-        assert_eq!(entry.alarms_total, 20);
     }
 }

@@ -11,8 +11,9 @@ use tierce_ticket::member::Standing;
 use tierce_wire::control::{AlarmView, TenantView};
 use tokio::time::timeout;
 
+use crate::entry::{Condition, Entry, Noted};
 use crate::limits::{MEMBER_ANSWER, SURVEY_LIFE};
-use crate::roster::{Condition, Entry, Roster};
+use crate::roster::Roster;
 use crate::times;
 
 /// What is known of one tenant.
@@ -127,12 +128,13 @@ async fn take(roster: &Roster) -> Vec<Seen> {
 /// What is known without asking the member.
 fn outside(name: &str, entry: &Entry, connected: u32, now: SystemTime) -> Seen {
     let (word, because) = match &entry.condition {
-        Condition::Serving => ("serving", entry.over_quota.clone().map_or(String::new(), |o| {
-            format!("over quota: {o}")
-        })),
+        Condition::Serving => (
+            "serving",
+            entry.over_quota.clone().map_or(String::new(), |o| format!("over quota: {o}")),
+        ),
         Condition::Stopped { why, .. } => ("stopped", why.clone()),
     };
-    let alarm = |n: &crate::roster::Noted| AlarmView { at: times::utc(n.at), text: n.text.clone() };
+    let alarm = |n: &Noted| AlarmView { at: times::utc(n.at), text: n.text.clone() };
     Seen {
         name: name.to_owned(),
         word,
@@ -154,7 +156,7 @@ fn outside(name: &str, entry: &Entry, connected: u32, now: SystemTime) -> Seen {
 fn inside(seen: &mut Seen, said: Option<Said>, now: SystemTime) {
     let Some(said) = said else {
         seen.word = "waiting";
-        seen.because = "its member does not answer".to_owned();
+        seen.because = String::from("its member does not answer");
         return;
     };
     (seen.tickets, seen.applied) = (said.tickets, said.applied);

@@ -90,7 +90,9 @@ pub enum Trouble {
         why: String,
     },
     /// The certificate is somebody else's.
-    #[error("the certificate is that of {found}; here it must be an arbitrator's of tenant {tenant}")]
+    #[error(
+        "the certificate is that of {found}; here it must be an arbitrator's of tenant {tenant}"
+    )]
     Certificate {
         /// The tenant asked for.
         tenant: String,
@@ -171,13 +173,14 @@ impl Trouble {
             | Self::Pki(_) => Code::Config,
             Self::CertificateEnded { .. } | Self::JoinExpired { .. } => Code::Expired,
             Self::InUse { .. } => Code::Retry,
-            Self::Join(JoinError::Unreachable { .. }) => Code::NotConnected,
             Self::Exists(_) => Code::NotNow,
             Self::NoSuch(_) => Code::NoSuch,
             Self::NotConfirmed(_) => Code::Unsafe,
             Self::Host(HostError::Link(_)) => Code::Unavailable,
             Self::NoAnswer { sent: true, .. } => Code::OutcomeUnknown,
-            Self::NoAnswer { sent: false, .. } => Code::NotConnected,
+            Self::Join(JoinError::Unreachable { .. }) | Self::NoAnswer { sent: false, .. } => {
+                Code::NotConnected
+            }
             Self::Io { .. } | Self::Join(_) | Self::Host(_) | Self::Daemon(_) | Self::Trace(_) => {
                 Code::Error
             }

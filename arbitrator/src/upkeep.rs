@@ -17,17 +17,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tierce_link::pki::{CA_FILE, CERT_FILE, CRL_FILE, KEY_FILE};
-use tierce_link::{CertInfo, Tenant};
+use tierce_link::{CertInfo, CountersSnapshot, Refusal, Tenant};
 use tierce_ticket::configuration::Role;
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::entry::{Cause, Condition};
 use crate::layout::Quota;
 use crate::limits::{
-    MAX_RENEWING, MEASURE_EVERY, MEMBER_ANSWER, RENEW_WAIT, STORE_STOP_FACTOR, UPKEEP_EVERY,
+    MAX_RENEWING, MEASURE_EVERY, MEMBER_ANSWER, REFUSALS_EVERY, RENEW_WAIT, STORE_STOP_FACTOR,
+    UPKEEP_EVERY,
 };
 use crate::notify;
-use crate::roster::{Cause, Condition, Roster};
+use crate::roster::Roster;
 use crate::times;
 
 /// Which version of the files of a member's folder is there.
@@ -57,10 +59,14 @@ pub(crate) async fn keep(roster: Arc<Roster>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut round: u32 = 0;
     let mut said = String::new();
+    let mut refused = roster.host.link().counters();
     loop {
         ticks.tick().await;
         look(&roster, round.is_multiple_of(MEASURE_EVERY)).await;
         renew_due(&roster, &renewing);
+        if round.is_multiple_of(REFUSALS_EVERY) {
+            refused = say_refused(&roster, &refused);
+        }
         round = round.wrapping_add(1);
         let summary = roster.summary();
         if summary != said {
@@ -68,6 +74,20 @@ pub(crate) async fn keep(roster: Arc<Roster>) {
             said = summary;
         }
     }
+}
+
+/// Says in one line what was refused since the last time.
+fn say_refused(roster: &Roster, before: &CountersSnapshot) -> CountersSnapshot {
+    let now = roster.host.link().counters();
+    let grown = Refusal::ALL.into_iter().filter_map(|reason| {
+        let more = now.refused(reason).saturating_sub(before.refused(reason));
+        (more > 0).then(|| format!("{} {more}", reason.as_str()))
+    });
+    let grown: Vec<String> = grown.collect();
+    if !grown.is_empty() {
+        tracing::warn!("connections refused within a minute: {}", grown.join(", "));
+    }
+    now
 }
 
 /// One look at all folders; `measure`: at the stores, too.
@@ -150,9 +170,18 @@ fn renew_due(roster: &Arc<Roster>, renewing: &Arc<Semaphore>) {
         let left = info.left(wall);
         let ends = times::utc(info.not_after);
         if left.is_zero() {
-            tracing::error!(tenant = name, ends, "its certificate has ended: peers refuse new connections");
+            tracing::error!(
+                tenant = name,
+                ends,
+                "its certificate has ended: peers refuse new connections"
+            );
         } else {
-            tracing::warn!(tenant = name, ends, "its certificate ends in {}; renewing", times::span(left));
+            tracing::warn!(
+                tenant = name,
+                ends,
+                "its certificate ends in {}; renewing",
+                times::span(left)
+            );
         }
         let (roster, renewing) = (roster.clone(), renewing.clone());
         tokio::spawn(async move {
@@ -183,7 +212,10 @@ async fn renew(roster: &Arc<Roster>, name: &str) {
     let mut addresses = timeout(MEMBER_ANSWER, asked).await.ok().flatten().unwrap_or_default();
     addresses.truncate(tierce_link::limits::MAX_ADDRESSES);
     if addresses.is_empty() {
-        tracing::warn!(tenant = name, "no address of a site is known yet; rotate the certificate by hand");
+        tracing::warn!(
+            tenant = name,
+            "no address of a site is known yet; rotate the certificate by hand"
+        );
         return;
     }
     match roster.host.link().renew_tenant(&tenant, &addresses).await {

@@ -142,7 +142,8 @@ fn the_control_socket_answers_what_it_knows_and_survives_nonsense() {
     let place = place();
     let daemon = Daemon::start(&place.path().join("arb"));
     let socket = daemon.data.join("control.sock");
-    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&socket).unwrap().permissions());
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&socket).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     let ask = |line: &[u8]| -> Value {
         let mut stream = UnixStream::connect(&socket).unwrap();
@@ -168,7 +169,8 @@ fn the_control_socket_answers_what_it_knows_and_survives_nonsense() {
         let add = v1(&format!(r#""ask":"tenant-add","tenant":"{tenant}""#));
         assert_eq!(ask(add.as_bytes())["reply"], "error", "{tenant}");
     }
-    for nonsense in [&b"\n"[..], b"{}\n", b"\xff\xfe\n", &[b'x'; 200_000]] {
+    let long = vec![b'x'; 200_000];
+    for nonsense in [&b"\n"[..], b"{}\n", b"\xff\xfe\n", &long] {
         let reply = ask(nonsense);
         assert!(reply.is_null() || reply["reply"] == "error", "{reply}");
     }

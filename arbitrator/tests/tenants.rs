@@ -132,10 +132,9 @@ async fn an_unknown_tenant_is_refused_and_counted() {
             _ => {}
         }
     }
-    let refused = aside(move || {
-        daemon.metric(r#"tierce_link_refusals_total{reason="unknown-tenant"}"#)
-    })
-    .await;
+    let refused =
+        aside(move || daemon.metric(r#"tierce_link_refusals_total{reason="unknown-tenant"}"#))
+            .await;
     assert!(refused >= 1.0);
 }
 
@@ -144,8 +143,7 @@ async fn an_arbitrator_joins_by_a_join_string_once() {
     let place = place();
     let daemon = Daemon::start(&place.path().join("arb"));
     let world = World::new("acme");
-    let (link, _events) =
-        Link::bind("127.0.0.1:0".parse().unwrap(), Settings::default()).unwrap();
+    let (link, _events) = Link::bind("127.0.0.1:0".parse().unwrap(), Settings::default()).unwrap();
     link.add_tenant(&world.member(Role::Site, "east"), TenantQuota::default()).unwrap();
     link.serve_joins(Ca::open(&world.path("ca")).unwrap()).unwrap();
     let at = [link.local_addr().unwrap().to_string()];
@@ -176,7 +174,6 @@ async fn an_arbitrator_joins_by_a_join_string_once() {
     daemon.signal(Signal::SIGTERM);
 }
 
-
 #[tokio::test]
 async fn certificates_roll_without_a_restart_by_hand_and_by_themselves() {
     let place = place();
@@ -199,7 +196,7 @@ async fn certificates_roll_without_a_restart_by_hand_and_by_themselves() {
     .await;
 
     // By itself: a site that serves the authority answers the renewal.
-    let sites = Sites::start(&world, daemon.listen).await;
+    let sites = Sites::start(&world, daemon.listen);
     let ca = Ca::open(&world.path("ca")).unwrap(); // with the usual life of 90 days
     sites.0[0].host.link().serve_joins(ca).unwrap();
     sites.have_sessions().await;

@@ -53,9 +53,10 @@ pub(crate) fn restrict_files(places: &Places) -> Step {
         Ok(RulesetStatus::FullyEnforced) => {
             Step::applied(NAME, format!("writes only below {reach}; opens no TCP socket"))
         }
-        Ok(RulesetStatus::PartiallyEnforced) => {
-            Step::applied(NAME, format!("writes only below {reach}, as far as this kernel knows how"))
-        }
+        Ok(RulesetStatus::PartiallyEnforced) => Step::applied(
+            NAME,
+            format!("writes only below {reach}, as far as this kernel knows how"),
+        ),
         Ok(RulesetStatus::NotEnforced) => Step::missing(NAME, "this kernel does not have it"),
         Err(e) => Step::missing(NAME, e.to_string()),
     }

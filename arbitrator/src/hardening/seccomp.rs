@@ -78,7 +78,7 @@ fn program() -> Result<BpfProgram, String> {
     let arch: TargetArch =
         std::env::consts::ARCH.try_into().map_err(|_| "not for this architecture".to_owned())?;
     // Without conditions: the call itself.
-    let rules: BTreeMap<i64, _> = DENIED.iter().map(|&call| (i64::from(call), vec![])).collect();
+    let rules: BTreeMap<i64, _> = DENIED.iter().map(|&call| (call, vec![])).collect();
     let eperm = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     SeccompFilter::new(rules, SeccompAction::Allow, eperm, arch)
         .and_then(TryInto::try_into)

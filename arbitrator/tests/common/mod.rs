@@ -26,7 +26,7 @@ use tierce_ticket::timing::{Profile, Timing};
 
 pub const BIN: &str = env!("CARGO_BIN_EXE_tierce-arbitrator");
 /// Generous: what takes a second on an idle machine.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_mins(1);
 
 /// Whether tests that need root may run; otherwise says so, or fails where nothing may be skipped.
 pub fn is_root(why: &str) -> bool {
@@ -293,12 +293,12 @@ pub struct Sites(pub Vec<Site>);
 impl Sites {
     /// Starts both and waits until both have a session: everything of the protocol has worked.
     pub async fn form(world: &World, arbitrator: SocketAddr) -> Self {
-        let sites = Self::start(world, arbitrator).await;
+        let sites = Self::start(world, arbitrator);
         sites.have_sessions().await;
         sites
     }
 
-    pub async fn start(world: &World, arbitrator: SocketAddr) -> Self {
+    pub fn start(world: &World, arbitrator: SocketAddr) -> Self {
         let names = ["east", "west"];
         let link = Settings::for_period(Duration::from_millis(500), 6);
         let local = "127.0.0.1:0".parse().unwrap();
@@ -370,8 +370,11 @@ impl Sites {
 
     /// Makes a ticket or changes it.
     pub async fn set_ticket(&self, name: &str, padding: &str) -> Outcome {
-        let require =
-            if padding.is_empty() { vec![] } else { vec![("pad".parse().unwrap(), padding.into())] };
+        let require = if padding.is_empty() {
+            vec![]
+        } else {
+            vec![("pad".parse().unwrap(), padding.into())]
+        };
         let policy = Policy {
             mode: Mode::Manual,
             regrant: Regrant::Lapse,

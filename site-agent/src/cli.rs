@@ -59,6 +59,11 @@ fn run_agent(path: &Path, foreground: bool) -> ExitCode {
         Ok(config) => config,
         Err(e) => return bad_config(&path, &e),
     };
+    // First of all: two agents of one site must never run.
+    let _lock = match agent::lock(&config.data) {
+        Ok(lock) => lock,
+        Err(e) => return fail(&e.to_string(), "the agent was not started", "tierce status"),
+    };
     let options = tierce_trace::Options {
         json: foreground.then_some(false),
         recorder: config
@@ -68,7 +73,7 @@ fn run_agent(path: &Path, foreground: bool) -> ExitCode {
         dump_dir: Some(config.data.join("dumps")),
         ..tierce_trace::Options::daemon(format!("agent@{}", config.site))
     };
-    let _trace = match tierce_trace::init(options) {
+    let _trace = match start_trace(options) {
         Ok(guard) => guard,
         Err(e) => return fail(&e.to_string(), "the agent was not started", "the message above"),
     };
@@ -86,6 +91,16 @@ fn run_agent(path: &Path, foreground: bool) -> ExitCode {
     // Blocking work that still waits for a disk does not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     code
+}
+
+/// Log and recorder; a recorder that cannot be had is a warning: the service comes first.
+fn start_trace(options: tierce_trace::Options) -> tierce_trace::Result<tierce_trace::Guard> {
+    tierce_trace::init(options.clone()).or_else(|why| {
+        let off = tierce_trace::Options { recorder: tierce_trace::RecorderAt::Off, ..options };
+        let guard = tierce_trace::init(off)?;
+        tracing::warn!("there is no flight recorder: {why}");
+        Ok(guard)
+    })
 }
 
 fn stop_ticket(path: &Path, ticket: &str) -> ExitCode {

@@ -35,7 +35,7 @@ use crate::config::Config;
 use crate::limits::{GATHER, LOOK_AROUND, OWN_COMMANDS};
 use crate::runner::RunnerEvent;
 use crate::shared::{LoopRequest, Shared};
-pub(crate) use start::StartError;
+pub(crate) use start::{StartError, lock};
 
 /// An input that found no room is given again after this long.
 const GIVE_AGAIN: Duration = Duration::from_millis(5);
@@ -107,20 +107,18 @@ impl Signals {
     }
 }
 
-/// Runs the agent until it ends.
+/// Runs the agent until it ends. The caller holds the lock on the data directory.
 pub(crate) async fn run(
     config: Config,
     path: PathBuf,
     stop_command: Option<Vec<String>>,
 ) -> Result<ExitCode, StartError> {
     let signals = Signals::new().map_err(StartError::io("listening for signals"))?;
-    let (mut agent, lock) = start::start(config, path, stop_command).await?;
+    let mut agent = start::start(config, path, stop_command).await?;
     start::notify(&[sd_notify::NotifyState::Ready]);
     let end = agent.work(signals).await;
     start::notify(&[sd_notify::NotifyState::Stopping]);
-    let code = agent.finish(end).await;
-    drop(lock);
-    Ok(code)
+    Ok(agent.finish(end).await)
 }
 
 impl Agent {

@@ -63,22 +63,33 @@ impl StartError {
 }
 
 /// The lock on the data directory, held until the process ends.
-pub(super) type Lock = Flock<File>;
+pub(crate) type Lock = Flock<File>;
 
-/// Starts all parts.
+/// Makes the data directory and takes its lock: before anything else, for everything else is in it.
+pub(crate) fn lock(data: &Path) -> Result<Lock, StartError> {
+    let mut dir = DirBuilder::new();
+    dir.recursive(true).mode(0o700);
+    dir.create(data).map_err(StartError::io(format!("making {}", data.display())))?;
+    let path = data.join("agent.lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(StartError::io(format!("opening {}", path.display())))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EAGAIN => StartError::Locked(data.to_owned()),
+        other => {
+            StartError::Io { what: format!("locking {}", path.display()), source: other.into() }
+        }
+    })
+}
+
+/// Starts all parts. The caller holds the lock.
 pub(super) async fn start(
     config: Config,
     path: PathBuf,
     stop_command: Option<Vec<String>>,
-) -> Result<(Agent, Lock), StartError> {
+) -> Result<Agent, StartError> {
     for finding in check(&config).iter().filter(|f| f.level == Level::Warning) {
         tracing::warn!("{finding}");
     }
-    let mut dir = DirBuilder::new();
-    dir.recursive(true).mode(0o700);
-    dir.create(&config.data)
-        .map_err(StartError::io(format!("making {}", config.data.display())))?;
-    let lock = lock(&config.data)?;
     let name = config.site.parse()?;
     let history = History::open(&config.data.join("index"), &config.tenant)?;
 
@@ -110,19 +121,7 @@ pub(super) async fn start(
         tokio::spawn(metrics::serve(listener, shared.clone()));
     }
     tracing::info!(site, control = %socket.display(), "the agent runs");
-    Ok((Agent::new(shared, member_events, runner_events, requested), lock))
-}
-
-fn lock(data: &Path) -> Result<Lock, StartError> {
-    let path = data.join("agent.lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(StartError::io(format!("opening {}", path.display())))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        Errno::EAGAIN => StartError::Locked(data.to_owned()),
-        other => {
-            StartError::Io { what: format!("locking {}", path.display()), source: other.into() }
-        }
-    })
+    Ok(Agent::new(shared, member_events, runner_events, requested))
 }
 
 fn member_options(config: &Config) -> Result<MemberOptions, StartError> {

@@ -1,13 +1,15 @@
 //! A cluster of processes in a temporary directory.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tierce_link::{Ca, Name, Role, Settings, Tenant, TenantQuota};
 use tierce_member::{Host, HostOptions, MemberOptions};
@@ -35,7 +37,7 @@ pub(crate) fn may_run() -> bool {
 pub(crate) struct Cluster {
     dir: tempfile::TempDir,
     agents: Vec<(String, Child)>,
-    _arbitrator: mpsc::Sender<()>,
+    arbitrator: Option<mpsc::Sender<()>>,
 }
 
 /// Ports that are free now; a race with other programs is unlikely on loopback.
@@ -46,7 +48,8 @@ fn ports() -> [u16; 3] {
 }
 
 impl Cluster {
-    pub(crate) fn new() -> Self {
+    /// `change`: what a test wants otherwise in a site's file.
+    pub(crate) fn new(change: impl Fn(&str, String) -> String) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let tenant = Tenant::new("test").expect("a name");
         let ca = Ca::init(&dir.path().join("ca"), &tenant).expect("an authority");
@@ -60,11 +63,11 @@ impl Cluster {
         let name = Name::new(ARBITRATOR).expect("a name");
         ca.issue_to(Role::Arbitrator, &name, &pki).expect("a certificate");
         for (site, port) in SITES.into_iter().zip(ports) {
-            let text = config(dir.path(), site, port, ports);
+            let text = change(site, config(dir.path(), site, port, ports));
             std::fs::write(dir.path().join(format!("{site}.toml")), text).expect("written");
         }
         let arbitrator = arbitrator(dir.path().join(ARBITRATOR), ports[2]);
-        Self { dir, agents: Vec::new(), _arbitrator: arbitrator }
+        Self { dir, agents: Vec::new(), arbitrator: Some(arbitrator) }
     }
 
     pub(crate) fn start(&mut self, site: &str) {
@@ -90,6 +93,11 @@ impl Cluster {
         self.agents.remove(at).1
     }
 
+    /// The arbitrator ends.
+    pub(crate) fn lose_arbitrator(&mut self) {
+        self.arbitrator = None;
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self, site: &str) {
         let mut child = self.take(site);
@@ -100,8 +108,7 @@ impl Cluster {
     /// SIGTERM, and the exit code.
     pub(crate) fn terminate(&mut self, site: &str) -> Option<i32> {
         let mut child = self.take(site);
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
-        nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).expect("told");
+        kill(pid_of(&child), Signal::SIGTERM).expect("told");
         let by = Instant::now() + Duration::from_secs(20);
         while Instant::now() < by {
             if let Some(status) = child.try_wait().expect("asked") {
@@ -114,16 +121,54 @@ impl Cluster {
         panic!("{site} did not end\n{}", self.logs());
     }
 
-    /// There is no guard in this test (it would reset the machine, or need its own program): what a
-    /// dead agent left running is stopped here, within the lease, as the guard would.
-    pub(crate) fn stop_resource_of_the_dead(&self, site: &str) {
+    /// A signal to an agent.
+    pub(crate) fn signal(&self, site: &str, signal: Signal) {
+        let (_, child) = self.agents.iter().find(|(s, _)| s == site).expect("it runs");
+        kill(pid_of(child), signal).expect("sent");
+    }
+
+    /// Runs the program with these words; exit code and what it said.
+    pub(crate) fn run(&self, words: &[&str], config: &str) -> (Option<i32>, String) {
         let ended = Command::new(env!("CARGO_BIN_EXE_tierce-agent"))
-            .args(["stop-ticket", "--ticket", "web", "--config"])
-            .arg(self.path(&format!("{site}.toml")))
+            .args(words)
+            .arg("--config")
+            .arg(self.path(config))
             .output()
-            .expect("stop-ticket runs");
-        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
-        assert!(!self.runs_at(site), "stop-ticket said that it is stopped");
+            .expect("it runs");
+        (ended.status.code(), String::from_utf8_lossy(&ended.stderr).into_owned())
+    }
+
+    /// Changes a site's file.
+    pub(crate) fn edit(&self, site: &str, from: &str, to: &str) {
+        let path = self.path(&format!("{site}.toml"));
+        let text = std::fs::read_to_string(&path).expect("a file");
+        assert!(text.contains(from), "{from} is not in {text}");
+        std::fs::write(&path, text.replace(from, to)).expect("written");
+    }
+
+    /// CPU in percent of a core over a while, and resident memory in KiB, of a site's agent.
+    pub(crate) fn cost(&self, site: &str, over: Duration) -> (f64, u64) {
+        let (_, child) = self.agents.iter().find(|(s, _)| s == site).expect("it runs");
+        let proc = PathBuf::from(format!("/proc/{}", child.id()));
+        let ticks = || {
+            let stat = std::fs::read_to_string(proc.join("stat")).expect("it runs");
+            let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split(' ').collect();
+            // utime and stime, the 14th and 15th field of the whole line, in hundredths of a second.
+            [12, 13].iter().filter_map(|n| fields.get(*n)?.parse::<u64>().ok()).sum::<u64>()
+        };
+        let before = ticks();
+        std::thread::sleep(over);
+        let used = (ticks() - before) as f64 / 100.0;
+        let status = std::fs::read_to_string(proc.join("status")).expect("it runs");
+        let rss = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+        let rss = rss.and_then(|l| l.trim().strip_suffix(" kB")?.parse().ok());
+        (100.0 * used / over.as_secs_f64(), rss.expect("a process has memory"))
+    }
+
+    /// Whether the guard of a site took its last resort, which is a line in a file here.
+    pub(crate) fn last_resort_of(&self, site: &str) -> Option<String> {
+        let noted = std::fs::read_to_string(self.path(&format!("{site}.record"))).ok();
+        noted.filter(|text| !text.is_empty())
     }
 
     /// Asks an agent; the last line is the answer. No answer yet is an empty object.
@@ -151,7 +196,7 @@ impl Cluster {
         last
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -183,12 +228,55 @@ impl Drop for Cluster {
             let _ = child.kill();
             let _ = child.wait();
         }
+        // The guards outlive their agents, as they should.
+        for site in SITES {
+            let socket = self.path(site).join("guard.sock");
+            let Ok(mut client) = tierce_guard::GuardClient::connect(&socket) else { continue };
+            let _ = client.status();
+            while let Ok(Some(reply)) = client.wait(Duration::from_secs(5)) {
+                if let tierce_guard::Reply::Status(status) = reply {
+                    let _ = kill(Pid::from_raw(status.pid.cast_signed()), Signal::SIGKILL);
+                    break;
+                }
+            }
+        }
     }
+}
+
+/// One request of a scraper, headers included.
+pub(crate) fn http(at: std::net::SocketAddr, path: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(at).expect("metrics are served");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: local\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("asked");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("answered");
+    text
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(child.id().cast_signed())
+}
+
+/// The guard's program: built by this workspace, here and now if it is not there yet.
+fn guard_program() -> PathBuf {
+    static BUILD: Mutex<()> = Mutex::new(());
+    let _one = BUILD.lock().unwrap_or_else(PoisonError::into_inner);
+    let program = Path::new(env!("CARGO_BIN_EXE_tierce-agent")).with_file_name("tierce-guard");
+    if !program.is_file() {
+        let mut build = Command::new(std::env::var("CARGO").unwrap_or("cargo".into()));
+        build.args(["build", "-q", "-p", "tierce-guard"]);
+        if program.parent().is_some_and(|p| p.ends_with("release")) {
+            build.arg("--release");
+        }
+        assert!(build.status().is_ok_and(|s| s.success()), "tierce-guard is not built");
+    }
+    program
 }
 
 fn config(dir: &Path, site: &str, port: u16, ports: [u16; 3]) -> String {
     let [paris, rome, zurich] = ports;
-    let dir = dir.display();
+    let (dir, guard) = (dir.display(), guard_program());
+    let guard = guard.display();
     format!(
         r#"tenant = "test"
 site = "{site}"
@@ -196,7 +284,7 @@ data = "{dir}/{site}"
 listen = "127.0.0.1:{port}"
 profile = "metro-fast"
 recorder = "{dir}/{site}/recorder"
-guard = {{ last-resort = "off" }}
+guard = {{ last-resort = "record:{dir}/{site}.record", program = ["{guard}", "--no-realtime"] }}
 
 [[member]]
 name = "paris"

@@ -73,7 +73,7 @@ fn a_frozen_process_gives_no_sign_of_life() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once_and_sigint_ends_it_in_order() {
+async fn two_signals_in_a_row_end_it_at_once_whichever_it_takes_first() {
     let place = place();
     let daemon = Daemon::start(&place.path().join("one"));
     let start = Instant::now();

@@ -1,1 +1,1 @@
-//! Real-process tests, rig and benchmarks.
+//! Tests that belong to no single crate: the rules of the house in `tests/house.rs`.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::audit::{ClockAudit, Finding};
 use crate::docket::{Docket, Holding, SessionState};
+use crate::entry::{LossPolicy, Mode};
 use crate::ids::{
     ConfigIndex, Incarnation, MemberId, MemberName, RenewalSeq, SessionId, Term, TicketId,
 };
@@ -115,6 +116,8 @@ enum Phase {
 struct HeldTicket {
     term: Term,
     stop_budget: Duration,
+    /// Loss policy freeze: the end of the lease stops nothing (manual tickets only).
+    freeze: bool,
     phase: Phase,
     /// Leases as they were when a voter first named the ticket as being taken back.
     frozen: BTreeMap<MemberId, Option<HolderTime>>,
@@ -317,15 +320,18 @@ impl Holder {
         let Some(session) = self.session else { return };
         for t in docket.held_by(session) {
             if let Some((_, _, term)) = t.holder() {
-                self.tickets.entry(t.id).or_insert(HeldTicket {
+                let freeze = t.policy.loss == LossPolicy::Freeze && t.policy.mode == Mode::Manual;
+                let held = self.tickets.entry(t.id).or_insert(HeldTicket {
                     term,
                     stop_budget: t.policy.stop_budget,
+                    freeze,
                     phase: Phase::Stopped,
                     frozen: BTreeMap::new(),
                     capped: None,
                     release_asked: None,
                     told_deadline: None,
                 });
+                (held.stop_budget, held.freeze) = (t.policy.stop_budget, freeze);
             }
         }
         self.note_successions(docket);
@@ -517,7 +523,9 @@ impl Holder {
             if h.phase != Phase::Running || !h.frozen.is_empty() {
                 return None;
             }
-            next = next.min(self.stop_at(h, self.deadline));
+            if !h.freeze {
+                next = next.min(self.stop_at(h, self.deadline));
+            }
         }
         Some(next)
     }
@@ -597,7 +605,9 @@ impl Holder {
         let deadline = self.ticket_deadline(h);
         let by = self.stop_at(h, deadline);
         let held = docket.ticket(id).map(|t| &t.holding);
-        let reason = self.reason_to_stop(now, by, held);
+        let kept = h.freeze && phase == Phase::Running;
+        let reason =
+            self.reason_to_stop(now, by, held).filter(|w| !kept || *w != StopReason::LeaseEnding);
         let release_due =
             h.release_asked.is_none_or(|t| now.since(t) >= self.timing.renew_every * 2);
         let gives_up = matches!(
@@ -674,7 +684,7 @@ impl Holder {
             None => self
                 .tickets
                 .values()
-                .filter(|h| h.phase == Phase::Running)
+                .filter(|h| h.phase == Phase::Running && !h.freeze)
                 .map(|h| self.stop_at(h, self.ticket_deadline(h)))
                 .fold(next, |n, t| earlier(n, Some(t))),
         }
@@ -687,7 +697,8 @@ impl Holder {
     pub fn invariants(&self, now: HolderTime, docket: &Docket) {
         for (id, h) in &self.tickets {
             if h.phase == Phase::Running {
-                assert!(now < self.stop_at(h, self.ticket_deadline(h)), "runs_within_lease (R13)");
+                let within = now < self.stop_at(h, self.ticket_deadline(h));
+                assert!(within || h.freeze, "runs_within_lease (R13)");
                 let holder = docket.ticket(*id).and_then(|t| t.holder());
                 assert!(
                     holder.is_some_and(|(s, _, t)| Some(s) == self.session && t == h.term),

@@ -3,8 +3,9 @@
 //! networks part, members come and go. The oracle of the rig looks after every event. Then
 //! everything is healed, and a decision must be made within a bounded time.
 //!
-//! A failing schedule is shrunk, printed, and kept in `ledger_schedule.proptest-regressions`; it is
-//! replayed first from then on. `PROPTEST_CASES` sets how many are tried (default 300).
+//! A failing schedule is shrunk, printed, and kept in `ledger_schedule.proptest-regressions`; from
+//! then on `cargo test -p tierce-ticket --test ledger_schedule` replays it first. `PROPTEST_CASES`
+//! sets how many are tried (default 300).
 
 mod ledger_rig;
 
@@ -13,7 +14,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+use proptest::test_runner::{FileFailurePersistence, RngAlgorithm, TestRng, TestRunner};
 use tierce_ticket::configuration::Configuration;
 use tierce_ticket::ids::{LogIndex, MemberId};
 
@@ -288,7 +289,13 @@ fn schedule() -> impl Strategy<Value = (u32, u64, bool, Vec<Act>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(cases()))]
+    #![proptest_config(ProptestConfig {
+        cases: cases(),
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource(
+            "proptest-regressions",
+        ))),
+        ..ProptestConfig::default()
+    })]
     fn schedules((voters, seed, warm, acts) in schedule()) {
         play(&mut Cluster::new(voters, seed), warm, &acts);
     }

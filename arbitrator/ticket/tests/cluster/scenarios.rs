@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tierce_ticket::command::{Command, Outcome, RefusalCode};
 use tierce_ticket::configuration::Role;
-use tierce_ticket::entry::{Mode, Policy, Proof, Regrant};
+use tierce_ticket::entry::{LossPolicy, Mode, Policy, Proof, Regrant};
 use tierce_ticket::ids::{StoreId, TicketId};
 use tierce_ticket::member::{Alarm, Input, Standing};
 
@@ -420,6 +420,23 @@ fn lease_times_change_while_the_cluster_runs() {
     let unsafe_timing =
         tierce_ticket::timing::Timing { stop_budget: Duration::from_secs(2), ..w.timing };
     match w.decide(1, Command::SetTiming(unsafe_timing)) {
+        Outcome::Refused(r) => assert_eq!(r.code, RefusalCode::Unsafe),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn loss_policy_freeze_is_never_ordered_to_stop_by_the_lease() {
+    let mut w = World::with_ticket(23, 2, 1, Mode::Manual);
+    let freeze = Policy { loss: LossPolicy::Freeze, ..policy(Mode::Manual) };
+    w.done(0, Command::SetTicket { name: ticket("web"), policy: freeze.clone() });
+    w.cut_off(0);
+    w.run_for(3_000);
+    assert!(!w.log.contains("LeaseEnding"), "{}", tail(&w.log));
+    w.heal();
+    w.run_for(3_000);
+    let auto = Policy { mode: Mode::Auto, ..freeze };
+    match w.decide(1, Command::SetTicket { name: ticket("web"), policy: auto }) {
         Outcome::Refused(r) => assert_eq!(r.code, RefusalCode::Unsafe),
         other => panic!("{other:?}"),
     }

@@ -1,0 +1,228 @@
+//! `tierce demo`: the whole product on one machine in less than a minute, and a proof that it held.
+//!
+//! An operator who is to trust a thing with the question "who may write" wants to see it fail
+//! first. The demo forms a real cluster out of real processes on loopback (two agents with their
+//! guards, an arbitrator), puts a service under a ticket, and breaks one thing after the other
+//! while a client writes numbered records. It needs no root, no network and no configuration.
+//!
+//! What it shows is judged and not narrated: every phase has a prediction that was made before the
+//! fault, the outage is what the client measured, and *overlap*, the service at two sites at once,
+//! is looked for by a witness that asks both sites all the time. The exit code is 0 only if
+//! overlap was zero and every phase kept its prediction.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `lab` | directory, certificates, files, processes, and their end |
+//! | `relay` | lines between the members that can be cut without root |
+//! | `net` | relay, name server and route collector on their own thread |
+//! | `service` | the service that moves, and its resource agent |
+//! | `client` | the client and the witness |
+//! | `judge` | overlap, stale answers, gaps: pure |
+//! | `conduct` | the phases |
+//! | `ask`, `clock`, `seed`, `timeline` | small parts |
+//! | `report`, `html` | scorecard, report.json, report.html |
+//! | `limits` | every bound |
+//!
+//! Invariants:
+//! - only processes that this demo started are ever signalled;
+//! - ports are free ones and the directory is new: what an earlier demo left does not matter;
+//! - whatever ends the demo ends its processes (the members are told by the kernel if it is
+//!   killed).
+
+mod ask;
+mod client;
+mod clock;
+mod conduct;
+mod html;
+mod judge;
+mod lab;
+mod limits;
+mod net;
+mod relay;
+mod report;
+mod seed;
+mod service;
+mod timeline;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use tierce_ticket::timing::Profile;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(crate) use service::{ServiceArgs, run as run_service};
+
+use client::{Shared, Ways};
+use conduct::Conductor;
+use lab::{Lab, SERVICE_NAME, SITES, Trouble, trouble};
+use net::Net;
+use report::Report;
+use seed::Seed;
+use timeline::{Kind, Timeline};
+
+/// Ended by a signal: what shells expect (128 + SIGINT).
+const INTERRUPTED: u8 = 130;
+
+/// Runs a cluster on this machine, breaks it in eight ways, and shows that it held.
+///
+/// Two sites and an arbitrator as real processes on loopback: no root, no network, nothing left
+/// behind. One node per site; two nodes per site come with a later version. A client writes a
+/// numbered record every 10 ms to the service under the ticket; phases: healthy, blip (no move),
+/// cut (failover), heal, planned move, arbitrator lost, agent killed, agent frozen. Ends with 0
+/// only if the service never ran twice and every phase kept its prediction.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DemoArgs {
+    /// Fixes the timing of all faults and the order of the last three.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Lease times: metro-fast, lan, wan, cautious (all but the first take longer than a minute).
+    #[arg(long, default_value = "metro-fast", value_parser = profile)]
+    profile: Profile,
+    /// Writes report.json and report.html there.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Keeps the demo's directory (files, logs, stores, recordings).
+    #[arg(long)]
+    keep: bool,
+    /// Events and report as JSON, one object a line.
+    #[arg(long)]
+    json: bool,
+    /// How many milliseconds a phase may be beyond its prediction: processes share this machine.
+    #[arg(long, value_name = "MS", default_value_t = limits::ALLOWANCE.as_millis() as u64)]
+    allowance: u64,
+}
+
+fn profile(word: &str) -> Result<Profile, String> {
+    let words = Profile::ALL.map(Profile::word);
+    let found = Profile::ALL.into_iter().find(|p| p.word() == word);
+    found.ok_or_else(|| format!("choose one of {}", words.join(", ")))
+}
+
+/// Runs the demo; `json` as well as `--json` gives JSON.
+pub(crate) fn run(args: &DemoArgs, json: bool) -> ExitCode {
+    let timeline = Timeline::new(json || args.json);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = runtime
+        .map_err(trouble("a runtime"))
+        .and_then(|runtime| runtime.block_on(perform(args, &timeline)));
+    match done {
+        Ok(code) => code,
+        Err(why) => {
+            eprintln!("error: the demo could not be set up: {why}");
+            eprintln!("effect: nothing was shown, and nothing is left running");
+            eprintln!("inspect: tierce demo --keep, then the logs in its directory");
+            eprintln!("safer: the demo touches nothing but its own directory and loopback");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn perform(args: &DemoArgs, timeline: &Timeline) -> Result<ExitCode, Trouble> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(trouble("SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(trouble("SIGINT"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(trouble("SIGHUP"))?;
+    // Made in advance: a minute later is no time to find that it cannot be written.
+    if let Some(dir) = &args.report {
+        std::fs::create_dir_all(dir).map_err(trouble("the directory of the report"))?;
+    }
+    let seed = args.seed.unwrap_or_else(some_seed);
+    let (mut conductor, _client) = set_up(args, timeline, seed).await?;
+    let ended = tokio::select! {
+        ended = conductor.run() => ended,
+        _ = terminate.recv() => return Ok(interrupted(timeline)),
+        _ = interrupt.recv() => return Ok(interrupted(timeline)),
+        _ = hangup.recv() => return Ok(interrupted(timeline)),
+    };
+    if let Err(why) = &ended {
+        timeline.say(Kind::Demo, format!("ended early: {why}"));
+    }
+    let stopped_early = ended.err().map(|why| why.to_string());
+    let passed = finish(args, &mut conductor, timeline, seed, stopped_early)?;
+    drop(conductor);
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn interrupted(timeline: &Timeline) -> ExitCode {
+    timeline.say(Kind::Demo, "interrupted: everything is ended");
+    ExitCode::from(INTERRUPTED)
+}
+
+fn some_seed() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::from(now.subsec_nanos()) % 100_000
+}
+
+type Keeps = (tokio::sync::oneshot::Sender<()>, tokio::task::JoinHandle<()>);
+
+async fn set_up(
+    args: &DemoArgs,
+    timeline: &Timeline,
+    seed: u64,
+) -> Result<(Conductor, Keeps), Trouble> {
+    let lab = Lab::new(args.keep)?;
+    let net = Net::start(lab.listens).await?;
+    let text = format!(
+        "two sites (one node each) and an arbitrator on loopback; profile {}, seed {seed}",
+        args.profile
+    );
+    timeline.say(Kind::Demo, text);
+    if let Some(dir) = lab.kept() {
+        timeline.say(Kind::Demo, format!("everything is kept in {}", dir.display()));
+    }
+    let routes = net.collector.events();
+    let routes = net::watch_routes(routes, lab.services, timeline.clone());
+    let routes = tokio::spawn(routes);
+    let ways = Ways {
+        sites: SITES.map(str::to_owned),
+        services: lab.services,
+        dns: net.dns,
+        name: SERVICE_NAME.to_owned(),
+        log: lab.path("client.log"),
+    };
+    let shared = Shared::default();
+    let client = net::start_client(ways, shared.clone(), timeline.clone())?;
+    let conductor = Conductor {
+        lab,
+        net,
+        shared,
+        timeline: timeline.clone(),
+        profile: args.profile,
+        allowance: Duration::from_millis(args.allowance),
+        seed: Seed(seed),
+        first_start: Duration::ZERO,
+        phases: Vec::new(),
+    };
+    Ok((conductor, (client, routes)))
+}
+
+/// Judges, shows and writes. Whether the demo passed.
+fn finish(
+    args: &DemoArgs,
+    conductor: &mut Conductor,
+    timeline: &Timeline,
+    seed: u64,
+    stopped_early: Option<String>,
+) -> Result<bool, Trouble> {
+    let report = Report::new(conductor, seed, stopped_early);
+    let passed = report.passed();
+    if !passed {
+        conductor.lab.keep();
+    }
+    if timeline.is_json() {
+        println!("{}", report.line());
+    } else {
+        print!("{}", report.scorecard());
+        if let (false, Some(dir)) = (passed, conductor.lab.kept()) {
+            println!("kept for inspection: {}", dir.display());
+        }
+    }
+    if let Some(dir) = &args.report {
+        report.write(dir).map_err(trouble("writing the report"))?;
+        if !timeline.is_json() {
+            println!("report: {}", dir.join("report.html").display());
+        }
+    }
+    Ok(passed)
+}

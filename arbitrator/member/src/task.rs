@@ -300,6 +300,8 @@ impl Task {
             if let Some(why) = self.fatal.take() {
                 tracing::error!(tenant = %self.identity.tenant, "the member stops (R6): {why}");
                 let _ = self.events.try_send(MemberEvent::Fatal(why));
+                // The store's lock is given up, so that a tenant can be started again.
+                let _ = self.writer.submit_close(self.key, CLOSE);
                 break;
             }
             let now = clocks::now();

@@ -261,7 +261,8 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{SOUND, changed, sound};
+    use super::super::SOUND;
+    use super::super::tests::{changed, sound};
     use super::*;
 
     #[test]

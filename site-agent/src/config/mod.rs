@@ -14,6 +14,7 @@ mod change;
 mod check;
 mod derive;
 mod explain;
+mod faults;
 mod place;
 mod span;
 pub mod types;
@@ -123,12 +124,9 @@ fn explain_syntax(message: &str, table: Option<&str>) -> String {
     format!("{kind} `{written}`{within}; {hint}")
 }
 
+/// A sound file of three members and one ticket.
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// A sound file of three members and one ticket.
-    pub(crate) const SOUND: &str = r#"tenant = "shop"
+pub(crate) const SOUND: &str = r#"tenant = "shop"
 site = "paris"
 data = "/var/lib/tierce"
 listen = "0.0.0.0:7800"
@@ -160,6 +158,10 @@ id = "dummy"
 agent = "ocf:heartbeat:Dummy"
 params = { state = "/run/dummy" }
 "#;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
 
     pub(crate) fn sound() -> Config {
         Config::parse(SOUND, Path::new("/etc/tierce/agent.toml")).expect("the sound file is sound")

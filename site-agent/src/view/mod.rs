@@ -8,6 +8,9 @@ pub(crate) mod status;
 pub(crate) mod ticket;
 pub(crate) mod words;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

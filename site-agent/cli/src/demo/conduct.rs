@@ -16,7 +16,7 @@ use super::ask::{ask, status};
 use super::client::{Heard, Shared};
 use super::clock::{At, ms};
 use super::judge;
-use super::lab::{Lab, NAMES, SERVICE_NAME, SITES, THIRD, TICKET, Trouble, Wiring};
+use super::lab::{Lab, NAMES, SERVICE_NAME, SITES, THIRD, Trouble, Wiring};
 use super::limits::{ASK_EVERY, PERIOD, SETTLE};
 use super::net::Net;
 use super::report::PhaseReport;
@@ -106,9 +106,9 @@ impl Conductor {
             all.iter().all(|s| !s.tickets.is_empty() && complete(s))
         })
         .await?;
-        self.say(Kind::Demo, "the cluster is formed; ticket web is granted to paris");
+        self.say(Kind::Demo, "the cluster is formed; its ticket is granted to paris");
         let grant =
-            Ask::Grant { name: TICKET.to_owned(), to: SITES[0].to_owned(), wait_ms: 15_000 };
+            Ask::Grant { name: self.lab.ticket.clone(), to: SITES[0].to_owned(), wait_ms: 15_000 };
         match ask(&self.lab.socket(0), grant, SETTLE).await? {
             Reply::Done { took_ms, .. } => self.first_start = Duration::from_millis(took_ms),
             _ => return Err(Trouble("the grant has an answer that does not fit".to_owned())),
@@ -170,7 +170,7 @@ impl Conductor {
     async fn planned(&mut self) -> Result<(), Trouble> {
         let holder = self.holder()?;
         let (from, to) = (holder.site, SITES[other(holder.site)]);
-        let name = TICKET.to_owned();
+        let name = self.lab.ticket.clone();
         let socket = self.lab.socket(from);
         let plan = Ask::Plan { name: name.clone(), to: Some(to.to_owned()) };
         let Reply::Plan(plan) = ask(&socket, plan, SETTLE).await? else {
@@ -178,10 +178,11 @@ impl Conductor {
         };
         let mut begun = self.begin("planned move", Expect::Move, "")?;
         begun.predicted = Duration::from_millis(plan.outage_ms) + 2 * PERIOD;
-        begun.why = format!("the plan's outage {} ms and two periods of the client", plan.outage_ms);
+        begun.why =
+            format!("the plan's outage {} ms and two periods of the client", plan.outage_ms);
         let predicted = begun.predicted.as_millis();
         self.say(Kind::Demo, format!("predicted: {predicted} ms ({})", begun.why));
-        self.say(Kind::Fault, format!("tierce tickets move web --to {to}"));
+        self.say(Kind::Fault, format!("tierce tickets move {name} --to {to}"));
         let note = "tierce demo".to_owned();
         let ask_move = Ask::Move { name, to: to.to_owned(), note, wait_ms: 15_000 };
         match ask(&socket, ask_move, SETTLE).await {
@@ -215,7 +216,8 @@ impl Conductor {
         let from = begun.holder.site;
         self.jitter().await;
         self.lab.kill(from)?;
-        let text = format!("agent {}: SIGKILL; its service runs on, its guard watches", SITES[from]);
+        let text =
+            format!("agent {}: SIGKILL; its service runs on, its guard watches", SITES[from]);
         self.say(Kind::Fault, text);
         self.taken_over(&begun).await;
         sleep(Duration::from_millis(500)).await;
@@ -269,12 +271,7 @@ impl Conductor {
         Ok(last)
     }
 
-    fn begin(
-        &mut self,
-        name: &'static str,
-        expect: Expect,
-        what: &str,
-    ) -> Result<Begun, Trouble> {
+    fn begin(&mut self, name: &'static str, expect: Expect, what: &str) -> Result<Begun, Trouble> {
         let (holder, from) = (self.holder()?, At::now());
         let number = self.phases.len() + 1;
         let serves = format!("{} serves, term {}", SITES[holder.site], holder.term);
@@ -285,16 +282,12 @@ impl Conductor {
     }
 
     /// Begins a phase in which the holder is lost without a word.
-    async fn begin_unplanned(
-        &mut self,
-        name: &'static str,
-        what: &str,
-    ) -> Result<Begun, Trouble> {
+    async fn begin_unplanned(&mut self, name: &'static str, what: &str) -> Result<Begun, Trouble> {
         let successor = other(self.holder()?.site);
         let socket = self.lab.socket(successor);
         let worst = Duration::from_millis(status(&socket).await?.worst_takeover_ms);
         let to = Some(SITES[successor].to_owned());
-        let plan = ask(&socket, Ask::Plan { name: TICKET.to_owned(), to }, SETTLE).await?;
+        let plan = ask(&socket, Ask::Plan { name: self.lab.ticket.clone(), to }, SETTLE).await?;
         let start = match plan {
             Reply::Plan(plan) => plan
                 .steps
@@ -413,14 +406,14 @@ impl Conductor {
         let (since, most) = (At::now(), SETTLE + self.timing().promise * 2);
         loop {
             let mut all = Vec::new();
-            let mut why = String::new();
+            let mut why = Vec::new();
             for (site, name) in SITES.iter().enumerate() {
                 match status(&self.lab.socket(site)).await {
                     Ok(view) => {
-                        why += &format!("; {name}: {} {}", view.summary, missing(&view));
+                        why.push((*name, format!("{} {}", view.summary, missing(&view))));
                         all.push(view);
                     }
-                    Err(e) => why += &format!("; {name}: {e}"),
+                    Err(e) => why.push((*name, e.to_string())),
                 }
             }
             if all.len() == SITES.len() && good(&all) {
@@ -431,7 +424,9 @@ impl Conductor {
                 return Err(Trouble(format!("{name} ended by itself ({code}); its log:\n{log}")));
             }
             if At::now().since(since) > most {
-                return Err(Trouble(format!("not reached in time: {what}{why}")));
+                let why: Vec<_> = why.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+                let why = why.join("; ");
+                return Err(Trouble(format!("not reached in time: {what}; {why}")));
             }
             sleep(ASK_EVERY).await;
         }
@@ -451,7 +446,6 @@ fn missing(s: &StatusView) -> String {
             || (m.role == "site" && m.session.is_none())
             || (!own && m.promise_left_ms.unwrap_or(0) == 0)
     };
-    let names: Vec<&str> =
-        s.members.iter().filter(|m| lacks(m)).map(|m| m.name.as_str()).collect();
+    let names: Vec<&str> = s.members.iter().filter(|m| lacks(m)).map(|m| m.name.as_str()).collect();
     if names.is_empty() { String::new() } else { format!("(not complete: {})", names.join(", ")) }
 }

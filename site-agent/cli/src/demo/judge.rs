@@ -103,9 +103,8 @@ mod tests {
     #[test]
     fn a_gap_counts_where_it_ends_and_while_it_lasts() {
         let answers = [heard(0, 1, 0, 10), heard(0, 1, 0, 20), heard(0, 1, 0, 500)];
-        let gap = |from: u64, to: u64| {
-            longest_gap(&answers, At(from * MS), At(to * MS)).as_millis()
-        };
+        let gap =
+            |from: u64, to: u64| longest_gap(&answers, At(from * MS), At(to * MS)).as_millis();
         assert_eq!(gap(0, 20), 10);
         assert_eq!(gap(100, 600), 480, "it began before the window");
         assert_eq!(gap(15, 400), 380, "it has not ended");

@@ -32,8 +32,9 @@ pub(super) const ARBITRATOR: &str = "zurich";
 pub(super) const NAMES: [&str; MEMBERS] = [SITES[0], SITES[1], ARBITRATOR];
 /// Number of the arbitrator.
 pub(super) const THIRD: usize = 2;
-/// The ticket.
-pub(super) const TICKET: &str = "web";
+/// The ticket's name begins so; the rest is the demo's process number. The processes of a ticket are
+/// found by its name and its site's, and must not be taken for those of a ticket that is in earnest.
+const TICKET: &str = "web";
 /// Name and zone of the service.
 pub(super) const SERVICE_NAME: &str = "web.demo.test.";
 pub(super) const ZONE: &str = "demo.test.";
@@ -76,6 +77,8 @@ pub(super) struct Lab {
     keep: bool,
     exe: PathBuf,
     tenant: String,
+    /// The ticket.
+    pub(super) ticket: String,
     /// Where the members listen.
     pub(super) listens: [SocketAddr; MEMBERS],
     /// Where each site serves.
@@ -88,12 +91,12 @@ impl Lab {
     pub(super) fn new(keep: bool) -> Result<Self, Trouble> {
         let exe = std::env::current_exe().map_err(trouble("this program's own path"))?;
         let pid = std::process::id();
-        let tenant = format!("demo-{pid}");
+        let (tenant, ticket) = (format!("demo-{pid}"), format!("{TICKET}-{pid}"));
         let ports = ports().map_err(trouble("free ports on 127.0.0.1"))?;
         let services = services().map_err(trouble("a free port on 127.0.0.2 and 127.0.0.3"))?;
         let dir = directory(pid).map_err(trouble("a directory of its own"))?;
         let listens = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        Ok(Self { dir, keep, exe, tenant, listens, services, running: BTreeMap::new() })
+        Ok(Self { dir, keep, exe, tenant, ticket, listens, services, running: BTreeMap::new() })
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -121,8 +124,8 @@ impl Lab {
             ca.issue_to(role, &name, &dir).map_err(trouble("a certificate"))?;
         }
         self.write_agent().map_err(trouble("the resource agent"))?;
-        for site in 0..SITES.len() {
-            let path = self.path(&format!("{}.toml", SITES[site]));
+        for (site, name) in SITES.iter().enumerate() {
+            let path = self.path(&format!("{name}.toml"));
             fs::write(&path, self.file(site, wiring)).map_err(trouble("a site's file"))?;
         }
         let added = self
@@ -169,13 +172,14 @@ impl Lab {
         );
         for (member, front) in NAMES.iter().zip(w.fronts) {
             let role = if *member == ARBITRATOR { "arbitrator" } else { "site" };
-            text += &format!(
+            let member = format!(
                 "\n[[member]]\nname = \"{member}\"\nrole = \"{role}\"\naddresses = [\"{front}\"]\n"
             );
+            text.push_str(&member);
         }
         let service = self.services[site];
-        text += &format!(
-            "\n[[ticket]]\nname = \"{TICKET}\"\nmode = \"auto\"\none-move-per = \"0s\"\n\n\
+        let ticket = format!(
+            "\n[[ticket]]\nname = \"{ticket}\"\nmode = \"auto\"\none-move-per = \"0s\"\n\n\
              [[ticket.resource]]\nid = \"{TICKET}\"\nagent = \"ocf:tierce:demo-service\"\n\
              monitor-interval = \"1s\"\n\n\
              [ticket.resource.params]\nprogram = {exe}\nlisten = \"{service}\"\n\
@@ -193,8 +197,9 @@ impl Lab {
             own_as = 64_513 + site,
             number = site + 1,
             bgp = w.bgp,
+            ticket = self.ticket,
         );
-        text
+        text + &ticket
     }
 
     // ---- processes ----------------------------------------------------------------------------
@@ -209,7 +214,8 @@ impl Lab {
     /// Starts a member.
     pub(super) fn start(&mut self, member: usize) -> Result<(), Trouble> {
         let name = NAMES[member];
-        let log = OpenOptions::new().create(true).append(true).open(self.path(&format!("{name}.log")));
+        let log =
+            OpenOptions::new().create(true).append(true).open(self.path(&format!("{name}.log")));
         let log: File = log.map_err(trouble("a log"))?;
         let mut command;
         if member == THIRD {
@@ -221,7 +227,11 @@ impl Lab {
                 command.args(["--user", "root"]);
             }
             let recorder = self.path(&format!("recorder-{name}"));
-            DirBuilder::new().recursive(true).mode(0o700).create(&recorder).map_err(trouble("a directory"))?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&recorder)
+                .map_err(trouble("a directory"))?;
             command.env("RUNTIME_DIRECTORY", recorder);
         } else {
             command = self.command(&["agent", "run", "--config"]);

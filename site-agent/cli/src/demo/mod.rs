@@ -90,7 +90,7 @@ pub(crate) struct DemoArgs {
     #[arg(long)]
     json: bool,
     /// How many milliseconds a phase may be beyond its prediction: processes share this machine.
-    #[arg(long, value_name = "MS", default_value_t = limits::ALLOWANCE.as_millis() as u64)]
+    #[arg(long, value_name = "MS", default_value_t = limits::ALLOWANCE_MS)]
     allowance: u64,
 }
 
@@ -128,7 +128,7 @@ async fn perform(args: &DemoArgs, timeline: &Timeline) -> Result<ExitCode, Troub
         std::fs::create_dir_all(dir).map_err(trouble("the directory of the report"))?;
     }
     let seed = args.seed.unwrap_or_else(some_seed);
-    let (mut conductor, _client) = set_up(args, timeline, seed).await?;
+    let (mut conductor, watchers) = set_up(args, timeline, seed).await?;
     let ended = tokio::select! {
         ended = conductor.run() => ended,
         _ = terminate.recv() => return Ok(interrupted(timeline)),
@@ -138,6 +138,7 @@ async fn perform(args: &DemoArgs, timeline: &Timeline) -> Result<ExitCode, Troub
     if let Err(why) = &ended {
         timeline.say(Kind::Demo, format!("ended early: {why}"));
     }
+    drop(watchers); // what is heard from here on is the end of the demo, and no finding
     let stopped_early = ended.err().map(|why| why.to_string());
     let passed = finish(args, &mut conductor, timeline, seed, stopped_early)?;
     drop(conductor);

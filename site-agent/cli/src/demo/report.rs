@@ -65,7 +65,6 @@ pub(super) struct Records {
 
 /// The whole report.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
 pub(super) struct Report {
     #[serde(rename = "apiVersion")]
     pub(super) api_version: &'static str,
@@ -188,14 +187,14 @@ impl Report {
         let mut out = String::new();
         let _ = writeln!(
             out,
-            "\n{:<16}  {:<12}  {:>15}  {:>12}  {:>9}  result",
+            "\n{:<16}  {:<15}  {:>15}  {:>12}  {:>9}  result",
             "phase", "served by", "without service", "predicted", "allowance"
         );
         for p in &self.phases {
             let place = format!("{}, term {}", p.site, p.term);
             let _ = writeln!(
                 out,
-                "{:<16}  {place:<12}  {:>12.0} ms  {:>9.0} ms  {:>6.0} ms  {}",
+                "{:<16}  {place:<15}  {:>12.0} ms  {:>9.0} ms  {:>6.0} ms  {}",
                 p.name,
                 p.rto_ms,
                 p.predicted_ms,

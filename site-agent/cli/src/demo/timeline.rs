@@ -80,11 +80,6 @@ impl Timeline {
         Self { begun: At::now(), json, colour, events: Arc::default() }
     }
 
-    /// When the demo began.
-    pub(super) fn begun(&self) -> At {
-        self.begun
-    }
-
     /// Whether lines are for programs.
     pub(super) fn is_json(&self) -> bool {
         self.json

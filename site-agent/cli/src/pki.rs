@@ -447,7 +447,15 @@ fn joining(e: &JoinError) -> Failure {
         JoinError::Refused(JoinRefusal::UnknownSecret) => codes::NO_SUCH,
         _ => codes::ERROR,
     };
-    Failure::sentence(code, &e.to_string(), "tierce pki list --ca DIR, at the authority")
+    let inspect = "tierce pki list --ca DIR, at the authority";
+    let text = e.to_string();
+    match (e, text.split_once("; ")) {
+        // Nobody but this side can say what a refusal changed here.
+        (JoinError::Refused(_), Some((error, safer))) => {
+            Failure::new(code, error, "nothing was changed here", inspect, safer)
+        }
+        _ => Failure::sentence(code, &text, inspect),
+    }
 }
 
 #[cfg(test)]
@@ -484,6 +492,9 @@ mod tests {
         assert_eq!(code(JoinRefusal::Expired), codes::EXPIRED);
         assert_eq!(code(JoinRefusal::UnknownSecret), codes::NO_SUCH);
         assert_eq!(code(JoinRefusal::Used), codes::ERROR);
+        let used = joining(&JoinError::Refused(JoinRefusal::Used)).view;
+        assert_eq!(used.effect, "nothing was changed here");
+        assert!(used.safer.contains("revoke that member"), "{used:?}");
         let e = JoinError::Unreachable { tried: "a:1: no answer in time".to_owned() };
         assert_eq!(joining(&e).view.code, codes::UNAVAILABLE);
     }

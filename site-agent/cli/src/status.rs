@@ -133,7 +133,7 @@ fn about(s: &StatusView) -> String {
         parts.push(format!("answered by an {}", s.role));
     }
     if let Some(days) = s.certificate_days {
-        parts.push(format!("certificate ends in {days:.0} days"));
+        parts.push(format!("certificate ends in {:.0} days", days.floor()));
     }
     plain(&parts.join("; "))
 }

@@ -173,7 +173,7 @@ fn a_look_whose_answer_is_lost_is_unavailable() {
 #[test]
 fn a_silent_daemon_is_given_up_within_the_timeout() {
     let dir = tempdir().unwrap();
-    let pause = || vec![Act::Pause(Duration::from_secs(60))];
+    let pause = || vec![Act::Pause(Duration::from_mins(1))];
     let d = Daemon::new(dir.path(), vec![pause()]);
     let begun = Instant::now();
     tierce_at(&d.socket, &["--timeout", "1500ms", "status"]).failed(124);

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "tests; clippy knows only the functions marked so")]
 
 mod asking;
+mod cluster;
 mod files;
 mod support;

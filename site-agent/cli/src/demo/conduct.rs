@@ -115,7 +115,12 @@ impl Conductor {
         }
         let took = self.first_start.as_millis();
         self.say(Kind::Demo, format!("granted, and it runs: {took} ms"));
-        self.settled(0).await
+        self.settled(0).await?;
+        let since = At::now();
+        while self.shared.last().is_none() && At::now().since(since) < SETTLE {
+            sleep(PERIOD).await;
+        }
+        Ok(())
     }
 
     // ---- phases -------------------------------------------------------------------------------

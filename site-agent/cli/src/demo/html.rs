@@ -16,6 +16,8 @@ const LEFT: f64 = 70.0;
 const TOP: f64 = 46.0;
 const LANE: f64 = 34.0;
 const GAP: f64 = 12.0;
+/// The row below the client's lane.
+const NUMBERS: f64 = 22.0;
 /// Answers within this of each other are drawn as one bar.
 const JOINED_MS: f64 = 60.0;
 /// A gap this long gets its number.
@@ -35,7 +37,7 @@ p{margin:.3rem 0}.dim{color:var(--dim)}.ok{color:var(--client);font-weight:600}
 .bad{color:var(--bad);font-weight:600}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:.25rem .9rem .25rem 0;border-bottom:1px solid var(--line);
-vertical-align:top}th{color:var(--dim);font-weight:500}td.n,th.n{text-align:right}
+vertical-align:top;white-space:nowrap}td.w{white-space:normal;min-width:22rem}th{color:var(--dim);font-weight:500}td.n,th.n{text-align:right}
 svg{display:block;min-width:900px;width:100%;height:auto}
 svg text{font:11px system-ui,sans-serif;fill:var(--fg)}svg .t{fill:var(--dim)}
 svg .inner{fill:var(--bg);font-weight:600}svg .shade{fill:var(--shade)}
@@ -88,7 +90,7 @@ fn picture(out: &mut String, r: &Report) {
     let scale = (WIDTH - LEFT - 10.0) / r.took_ms.max(1.0);
     let x = |ms: f64| LEFT + ms * scale;
     let client_y = TOP + 2.0 * (LANE + GAP);
-    let bottom = client_y + LANE + GAP;
+    let bottom = client_y + LANE + NUMBERS;
     let height = bottom + 24.0;
     let _ = writeln!(
         out,
@@ -201,14 +203,14 @@ fn gap(out: &mut String, y: f64, (from, to): (f64, f64), x: &impl Fn(f64) -> f64
         out,
         "<rect class=\"gap\" x=\"{left:.2}\" y=\"{:.1}\" width=\"{width:.2}\" height=\"{thin:.1}\">\
          <title>{ms:.0} ms without an answer</title></rect>",
-        y + LANE - thin
+        y + (LANE - thin) / 2.0
     );
     if ms >= NUMBERED_MS {
         let _ = writeln!(
             out,
             "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{ms:.0} ms</text>",
             left + width / 2.0,
-            y + 13.0
+            y + LANE + 14.0
         );
     }
 }
@@ -226,7 +228,7 @@ fn scorecard(out: &mut String, r: &Report) {
             out,
             "<tr><td class=\"n\">{}</td><td>{}</td><td>{}, term {}</td><td class=\"n\">{:.0} ms\
              </td><td class=\"n\">{:.0} ms</td><td class=\"n\">{:.0} ms</td>\
-             <td class=\"{class}\">{word} {}</td><td class=\"dim\">{}</td></tr>",
+             <td class=\"{class}\">{word} {}</td><td class=\"dim w\">{}</td></tr>",
             i + 1,
             p.name,
             p.site,

@@ -97,6 +97,12 @@ pub(super) struct Report {
     pub(super) datagrams_cut: u64,
 }
 
+/// Now, to the second, UTC.
+fn finished() -> String {
+    let now = OffsetDateTime::now_utc();
+    now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default()
+}
+
 impl Report {
     pub(super) fn new(c: &Conductor, seed: u64, stopped_early: Option<String>) -> Self {
         let now = At::now();
@@ -150,7 +156,7 @@ impl Report {
             profile: c.profile.word(),
             timing,
             versions,
-            finished: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
+            finished: finished(),
             took_ms: at(now),
             stopped_early,
             datagrams_carried,
@@ -160,6 +166,7 @@ impl Report {
         report
     }
 
+    /// Verdict and sentence.
     fn judge(&mut self) {
         let kept = self.phases.iter().filter(|p| p.passed).count();
         let safe = self.overlap_ms == 0.0 && self.stale_answers == 0 && self.records.witnessed > 0;

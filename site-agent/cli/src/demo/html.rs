@@ -37,7 +37,8 @@ p{margin:.3rem 0}.dim{color:var(--dim)}.ok{color:var(--client);font-weight:600}
 .bad{color:var(--bad);font-weight:600}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:.25rem .9rem .25rem 0;border-bottom:1px solid var(--line);
-vertical-align:top;white-space:nowrap}td.w{white-space:normal;min-width:22rem}th{color:var(--dim);font-weight:500}td.n,th.n{text-align:right}
+vertical-align:top;white-space:nowrap}td.w{white-space:normal;min-width:22rem}
+th{color:var(--dim);font-weight:500}td.n,th.n{text-align:right}
 svg{display:block;min-width:900px;width:100%;height:auto}
 svg text{font:11px system-ui,sans-serif;fill:var(--fg)}svg .t{fill:var(--dim)}
 svg .inner{fill:var(--bg);font-weight:600}svg .shade{fill:var(--shade)}
@@ -52,7 +53,8 @@ pub(super) fn page(r: &Report) -> String {
     let class = if r.passed() { "ok" } else { "bad" };
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>tierce demo: {verdict}</title>\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>tierce demo: \
+         {verdict}</title>\
          <style>{STYLE}</style></head><body>\n<h1>tierce demo: <span class=\"{class}\">{verdict}\
          </span></h1>\n<p>{summary}.</p>\n<p class=\"dim\">{finished}; {took:.1} s; profile \
          {profile}; seed {seed}; tierce {version}; Linux {kernel}</p>\n",

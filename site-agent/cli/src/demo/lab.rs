@@ -20,7 +20,7 @@ use nix::unistd::{Pid, geteuid};
 use tierce_link::{Ca, Name, Role, Tenant};
 use tierce_ticket::timing::Profile;
 
-use super::limits::END;
+use super::limits::{END, OWNER_LOOK};
 use super::relay::MEMBERS;
 use super::service::alive;
 
@@ -32,8 +32,8 @@ pub(super) const ARBITRATOR: &str = "zurich";
 pub(super) const NAMES: [&str; MEMBERS] = [SITES[0], SITES[1], ARBITRATOR];
 /// Number of the arbitrator.
 pub(super) const THIRD: usize = 2;
-/// The ticket's name begins so; the rest is the demo's process number. The processes of a ticket are
-/// found by its name and its site's, and must not be taken for those of a ticket that is in earnest.
+/// The ticket's name begins so; the rest is the demo's process number. The processes of a ticket
+/// are found by its name and its site's, and those of a ticket in earnest must not be among them.
 const TICKET: &str = "web";
 /// Name and zone of the service.
 pub(super) const SERVICE_NAME: &str = "web.demo.test.";
@@ -42,6 +42,11 @@ pub(super) const ZONE: &str = "demo.test.";
 pub(super) const PREFIX: &str = "192.0.2.10/32";
 /// Number of the collector's AS.
 pub(super) const COLLECTOR_AS: u32 = 64_512;
+/// What this program acts as in the demo.
+const ROLES: [&str; 4] = ["agent", "arbitrator", "guard", "demo-service"];
+/// The caretaker's mark: whether the directory is removed at last.
+const TIDY: &str = "tidy";
+const KEEP: &str = "keep";
 /// Longest path of a unix socket, less the longest name that is put below the directory.
 const MAX_DIR: usize = 107 - "/paris/control.sock".len();
 
@@ -84,6 +89,7 @@ pub(super) struct Lab {
     /// Where each site serves.
     pub(super) services: [SocketAddr; 2],
     running: BTreeMap<&'static str, Child>,
+    caretaker: Option<Child>,
 }
 
 impl Lab {
@@ -96,7 +102,19 @@ impl Lab {
         let services = services().map_err(trouble("a free port on 127.0.0.2 and 127.0.0.3"))?;
         let dir = directory(pid).map_err(trouble("a directory of its own"))?;
         let listens = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        Ok(Self { dir, keep, exe, tenant, ticket, listens, services, running: BTreeMap::new() })
+        let running = BTreeMap::new();
+        let mut lab =
+            Self { dir, keep, exe, tenant, ticket, listens, services, running, caretaker: None };
+        let caretaker = lab
+            .command(&["demo-service", "tidy", "--listen", "127.0.0.1:0", "--owner"])
+            .arg(pid.to_string())
+            .arg("--pidfile")
+            .arg(lab.path(if keep { KEEP } else { TIDY }))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        lab.caretaker = Some(caretaker.map_err(trouble("the caretaker"))?);
+        Ok(lab)
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -306,25 +324,19 @@ impl Lab {
         }
         self.running.clear();
         // Guards and services outlive an agent that was killed; that is what they are for.
-        let until = Instant::now() + Duration::from_secs(1);
-        loop {
-            let left = of_directory(&self.dir);
-            if left.is_empty() || Instant::now() >= until {
-                return;
-            }
-            for pid in left {
-                let _ = kill(pid, Signal::SIGKILL);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        end_all_of(&self.dir);
     }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
         self.end();
+        if let Some(mut caretaker) = self.caretaker.take() {
+            let _ = caretaker.kill();
+            let _ = caretaker.wait();
+        }
         if geteuid().is_root() {
-            // State of resource agents, which root keeps under /run; the tenant's name is ours alone.
+            // State of resource agents, which root keeps under /run; the tenant is ours alone.
             for site in SITES {
                 let _ = fs::remove_dir_all(format!("/run/tierce/{}-{site}", self.tenant));
             }
@@ -349,19 +361,56 @@ fn pid_of(child: &Child) -> Pid {
     Pid::from_raw(child.id().cast_signed())
 }
 
-/// Processes that have a path below this directory among their words.
+/// The caretaker's whole life: it waits for the end of a demo that could not end its processes
+/// itself, because it was killed. `mark` is a path in the demo's directory.
+pub(super) fn take_care(owner: i32, mark: &Path) {
+    while alive(Pid::from_raw(owner)) {
+        std::thread::sleep(OWNER_LOOK);
+    }
+    let Some(dir) = mark.parent() else { return };
+    // The members have been told by the kernel and end in order, if they can.
+    let until = Instant::now() + END;
+    while !of_directory(dir).is_empty() && Instant::now() < until {
+        std::thread::sleep(OWNER_LOOK);
+    }
+    end_all_of(dir);
+    if mark.ends_with(TIDY) {
+        let _ = fs::remove_dir_all(dir);
+    }
+}
+
+/// SIGKILL to every process of the directory, until none is left or a second has gone.
+fn end_all_of(dir: &Path) {
+    let until = Instant::now() + Duration::from_secs(1);
+    loop {
+        let left = of_directory(dir);
+        if left.is_empty() || Instant::now() >= until {
+            return;
+        }
+        for pid in left {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Processes of this program that have a path below this directory among their words; but for the
+/// caretaker and ourselves.
 fn of_directory(dir: &Path) -> Vec<Pid> {
     let mut prefix = dir.as_os_str().as_encoded_bytes().to_vec();
     prefix.push(b'/');
     let own = std::process::id().cast_signed();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| *pid != own)
-        .filter(|pid| {
-            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            words.split(|b| *b == 0).any(|word| word.starts_with(&prefix))
-                && words.split(|b| *b == 0).any(|w| w == b"demo-service" || w == b"guard")
-        })
+    let ours = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|b| *b == 0).collect();
+        let acts = |word: &&[u8]| ROLES.iter().any(|role| role.as_bytes() == *word);
+        words.get(1).is_some_and(acts)
+            && words.get(2) != Some(&&b"tidy"[..])
+            && words.iter().any(|word| word.starts_with(&prefix))
+    };
+    pids.filter(|pid| *pid != own && ours(pid))
         .map(Pid::from_raw)
         .filter(|pid| alive(*pid))
         .collect()

@@ -12,8 +12,8 @@ pub(super) const SILENT: Duration = Duration::from_millis(100);
 pub(super) const MAX_ANSWERS: usize = 200_000;
 /// Events kept for the report.
 pub(super) const MAX_EVENTS: usize = 10_000;
-/// How many milliseconds later than predicted a phase may be by default: the processes share one machine with
-/// whatever else runs on it.
+/// How many milliseconds later than predicted a phase may be by default: the processes share one
+/// machine with whatever else runs on it.
 pub(super) const ALLOWANCE_MS: u64 = 500;
 /// For the first start of everything, and for everybody being back after a fault, on top of the
 /// lease times.
@@ -32,5 +32,5 @@ pub(super) const SERVICE_START: Duration = Duration::from_secs(5);
 pub(super) const SERVICE_STOP: Duration = Duration::from_millis(150);
 /// And its monitor.
 pub(super) const SERVICE_MONITOR: Duration = Duration::from_millis(500);
-/// The service looks this often whether the demo is still there.
+/// Service and caretaker look this often whether the demo is still there.
 pub(super) const OWNER_LOOK: Duration = Duration::from_millis(500);

@@ -26,8 +26,8 @@
 //! Invariants:
 //! - only processes that this demo started are ever signalled;
 //! - ports are free ones and the directory is new: what an earlier demo left does not matter;
-//! - whatever ends the demo ends its processes (the members are told by the kernel if it is
-//!   killed).
+//! - whatever ends the demo ends its processes, SIGKILL included: the kernel tells the members, and
+//!   a caretaker ends what is left.
 
 mod ask;
 mod client;
@@ -44,6 +44,7 @@ mod seed;
 mod service;
 mod timeline;
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -211,19 +212,18 @@ fn finish(
     if !passed {
         conductor.lab.keep();
     }
-    if timeline.is_json() {
-        println!("{}", report.line());
-    } else {
-        print!("{}", report.scorecard());
-        if let (false, Some(dir)) = (passed, conductor.lab.kept()) {
-            println!("kept for inspection: {}", dir.display());
-        }
-    }
+    let mut text = if timeline.is_json() { report.line() + "\n" } else { report.scorecard() };
     if let Some(dir) = &args.report {
         report.write(dir).map_err(trouble("writing the report"))?;
-        if !timeline.is_json() {
-            println!("report: {}", dir.join("report.html").display());
+    }
+    if !timeline.is_json() {
+        if let (false, Some(dir)) = (passed, conductor.lab.kept()) {
+            let _ = writeln!(text, "kept for inspection: {}", dir.display());
+        }
+        if let Some(dir) = &args.report {
+            let _ = writeln!(text, "report: {}", dir.join("report.html").display());
         }
     }
+    Timeline::print(&text);
     Ok(passed)
 }

@@ -106,7 +106,8 @@ pub(super) fn start_client(
             tokio::select! {
                 done = super::client::run(ways, shared, timeline.clone()) => {
                     if let Err(e) = done {
-                        timeline.say(Kind::Client, format!("{SERVICE_NAME} is written no more: {e}"));
+                        let text = format!("{SERVICE_NAME} is written no more: {e}");
+                        timeline.say(Kind::Client, text);
                     }
                 }
                 _ = ended => {}

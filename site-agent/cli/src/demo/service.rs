@@ -23,6 +23,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::clock::At;
+use super::lab::take_care;
 use super::limits::{OWNER_LOOK, SERVICE_MONITOR, SERVICE_START, SERVICE_STOP};
 
 /// Exit codes of OCF.
@@ -55,7 +56,7 @@ const META_DATA: &str = r#"<?xml version="1.0"?>
 /// The demo's service; started by the demo's resource agent only.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServiceArgs {
-    /// start, stop, monitor, meta-data, validate-all, or serve.
+    /// start, stop, monitor, meta-data, validate-all; serve; or tidy, the demo's caretaker.
     action: String,
     /// Where it answers.
     #[arg(long, env = "OCF_RESKEY_listen")]
@@ -91,6 +92,10 @@ pub(crate) fn run(args: &ServiceArgs) -> ExitCode {
         "stop" => service.stop(),
         "monitor" => service.monitor(),
         "validate-all" => OK,
+        "tidy" => {
+            take_care(owner, pidfile);
+            OK
+        }
         "serve" => match service.serve() {
             Ok(()) => OK,
             Err(e) => {

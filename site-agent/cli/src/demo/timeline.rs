@@ -104,6 +104,12 @@ impl Timeline {
         }
     }
 
+    /// Puts text below the timeline, as it is.
+    pub(super) fn print(text: &str) {
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+
     fn line(&self, event: &Event) -> String {
         if self.json {
             return serde_json::to_string(event).unwrap_or_default();

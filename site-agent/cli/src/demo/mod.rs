@@ -63,17 +63,21 @@ use report::Report;
 use seed::Seed;
 use timeline::{Kind, Timeline};
 
+const HELP: &str = "\
+Two sites and an arbitrator as real processes on loopback: no root, no network, nothing left behind.
+One node per site; two nodes per site come with a later version. A client writes a numbered record
+every 10 ms to the service under the ticket, and a witness asks both sites all the time.
+
+Phases: healthy, blip (no move), cut (failover), heal, planned move, arbitrator lost, agent killed,
+agent frozen. Exit code 0 only if the service never ran twice and every phase kept its prediction;
+1 if not (the directory is kept then), 130 when interrupted.";
+
 /// Ended by a signal: what shells expect (128 + SIGINT).
 const INTERRUPTED: u8 = 130;
 
 /// Runs a cluster on this machine, breaks it in eight ways, and shows that it held.
-///
-/// Two sites and an arbitrator as real processes on loopback: no root, no network, nothing left
-/// behind. One node per site; two nodes per site come with a later version. A client writes a
-/// numbered record every 10 ms to the service under the ticket; phases: healthy, blip (no move),
-/// cut (failover), heal, planned move, arbitrator lost, agent killed, agent frozen. Ends with 0
-/// only if the service never ran twice and every phase kept its prediction.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = HELP)]
 pub(crate) struct DemoArgs {
     /// Fixes the timing of all faults and the order of the last three.
     #[arg(long, value_name = "N")]

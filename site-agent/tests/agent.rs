@@ -166,10 +166,9 @@ fn a_cluster_forms_grants_moves_survives_the_holders_death_and_leaves_in_order()
 
     // Revoked: done means stopped and released.
     until(&cluster, paris, "a holder", |s| holder(s).is_some());
-    let revoke =
-        serde_json::json!({"ask": "revoke", "name": "web", "note": "test", "wait_ms": 20_000});
-    must(&cluster, rome, &revoke, "done");
-    assert!(!cluster.runs_at(paris) && !cluster.runs_at(rome));
+    must(&cluster, rome, &revoke(), "done");
+    let runs = SITES.map(|site| cluster.runs_at(site));
+    assert_eq!(runs, [false, false], "released while it still ran\n{}", cluster.logs());
 
     // A holder that is told to end gives up first, and ends with 0.
     must(&cluster, rome, &grant(rome, 20_000), "done");
@@ -211,6 +210,30 @@ fn a_frozen_holder_is_stopped_by_its_guard_before_another_site_runs() {
     }
     assert!(cluster.runs_at(paris));
     assert_eq!(cluster.last_resort_of(rome), None, "the guard's stop was enough");
+}
+
+/// The handover is decided while the holder's agent is dead; the new one finds it at its first look,
+/// and the resources of the old one still run.
+#[test]
+fn an_agent_that_comes_back_to_a_revoke_stops_what_runs_before_it_releases() {
+    if !may_run() {
+        return;
+    }
+    let [paris, rome] = SITES;
+    let mut cluster = formed(as_it_is);
+    must(&cluster, paris, &grant(paris, 20_000), "done");
+    cluster.kill(paris);
+    let (socket, request) = (cluster.path("rome/control.sock"), revoke());
+    let asked = std::thread::spawn(move || cluster::ask_at(&socket, &request));
+    cluster.start(paris);
+    while !asked.is_finished() {
+        cluster.never_both();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let still = cluster.runs_at(paris);
+    let reply = asked.join().expect("asked");
+    assert_eq!(text(&reply, "reply"), "done", "{reply}\n{}", cluster.logs());
+    assert!(!still, "released while it still ran (R17)\n{}", cluster.logs());
 }
 
 #[test]
@@ -363,6 +386,10 @@ fn many_tickets_are_made_from_the_file_and_the_agent_stays_small_and_quick() {
 
 fn grant(to: &str, wait_ms: u64) -> Value {
     serde_json::json!({"ask": "grant", "name": "web", "to": to, "wait_ms": wait_ms})
+}
+
+fn revoke() -> Value {
+    serde_json::json!({"ask": "revoke", "name": "web", "note": "test", "wait_ms": 20_000})
 }
 
 fn move_to(to: &str) -> Value {

@@ -171,29 +171,15 @@ impl Cluster {
         noted.filter(|text| !text.is_empty())
     }
 
-    /// Asks an agent; the last line is the answer. No answer yet is an empty object.
+    /// Asks an agent, which may still be starting.
     pub(crate) fn ask(&self, site: &str, ask: &Value) -> Value {
         let socket = self.path(site).join("control.sock");
         let by = Instant::now() + Duration::from_secs(10);
-        let stream = loop {
-            match UnixStream::connect(&socket) {
-                Ok(stream) => break stream,
-                Err(e) => assert!(Instant::now() < by, "no answer of {site}: {e}\n{}", self.logs()),
-            }
+        while UnixStream::connect(&socket).is_err() {
+            assert!(Instant::now() < by, "no answer of {site}\n{}", self.logs());
             std::thread::sleep(Duration::from_millis(20));
-        };
-        stream.set_read_timeout(Some(Duration::from_secs(40))).expect("a timeout");
-        let mut request = ask.clone();
-        request["apiVersion"] = "tierce/v1".into();
-        let sent = (&stream).write_all(format!("{request}\n").as_bytes());
-        if sent.is_err() {
-            return Value::Object(serde_json::Map::new());
         }
-        let mut last = Value::Object(serde_json::Map::new());
-        for line in BufReader::new(&stream).lines().map_while(Result::ok) {
-            last = serde_json::from_str(&line).expect("JSON");
-        }
-        last
+        ask_at(&socket, ask)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -241,6 +227,21 @@ impl Drop for Cluster {
             }
         }
     }
+}
+
+/// Asks at a socket; the last line is the answer. No answer is an empty object.
+pub(crate) fn ask_at(socket: &Path, ask: &Value) -> Value {
+    let mut last = Value::Object(serde_json::Map::new());
+    let Ok(mut stream) = UnixStream::connect(socket) else { return last };
+    stream.set_read_timeout(Some(Duration::from_secs(40))).expect("a timeout");
+    let mut request = ask.clone();
+    request["apiVersion"] = "tierce/v1".into();
+    if stream.write_all(format!("{request}\n").as_bytes()).is_ok() {
+        for line in BufReader::new(&stream).lines().map_while(Result::ok) {
+            last = serde_json::from_str(&line).expect("JSON");
+        }
+    }
+    last
 }
 
 /// One request of a scraper, headers included.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tierce_ticket::command::{Command, Outcome, RefusalCode};
 use tierce_ticket::configuration::Role;
 use tierce_ticket::entry::{LossPolicy, Mode, Policy, Proof, Regrant};
+use tierce_ticket::holder::Holder;
 use tierce_ticket::ids::{StoreId, TicketId};
 use tierce_ticket::member::{Alarm, Input, Standing};
 
@@ -374,7 +375,7 @@ fn leaving_gives_up_the_tickets_in_order_and_another_site_takes_over_at_once() {
             .member
             .as_ref()
             .and_then(|m| m.holder())
-            .is_some_and(|h| h.has_left())),
+            .is_some_and(Holder::has_left)),
         "{}",
         tail(&w.log)
     );

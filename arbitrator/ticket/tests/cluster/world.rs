@@ -9,10 +9,11 @@ use tierce_ticket::configuration::Role;
 use tierce_ticket::docket::Holding;
 use tierce_ticket::durable::{Durable, Record};
 use tierce_ticket::entry::{LossPolicy, Mode, Policy, Regrant};
-use tierce_ticket::holder::{Able, Order};
+use tierce_ticket::holder::{Able, Holder, Order};
 use tierce_ticket::ids::{
     ClusterId, Incarnation, MemberName, PersistId, RequestId, StoreId, Term, TicketId, TicketName,
 };
+use tierce_ticket::ledger::Ledger;
 use tierce_ticket::member::{
     Alarm, Effect, FoundingPlan, Input, Member, MemberSettings, PlannedMember, Standing,
 };
@@ -43,6 +44,7 @@ impl Lots {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // few are alive at a time
 enum What {
     Deliver { from: usize, to: usize, link: u64, envelope: Envelope },
     Persisted { node: usize, life: u64, id: PersistId, records: Vec<Record>, checkpoint: bool },
@@ -411,8 +413,8 @@ impl World {
             self.steps < 2_000_000,
             "a storm of messages or timers: {clock:?} {:?} {:?} {:?}\n{}",
             m.poll_deadline(clock),
-            m.ledger().and_then(|l| l.deadline()),
-            m.holder().and_then(|h| h.deadline()),
+            m.ledger().and_then(Ledger::deadline),
+            m.holder().and_then(Holder::deadline),
             tail(&self.log)
         );
         m.step(clock, input);
@@ -463,7 +465,7 @@ impl World {
 
     fn tell_ready(&mut self, i: usize) {
         let n = &mut self.nodes[i];
-        let session = n.member.as_ref().and_then(Member::holder).and_then(|h| h.session());
+        let session = n.member.as_ref().and_then(Member::holder).and_then(Holder::session);
         if session.is_some() && session != n.told_ready {
             n.told_ready = session;
             let not_ready = (!n.ready).then(|| "the test says so".to_owned());
@@ -482,9 +484,9 @@ impl World {
                 let to = self.index(to.as_str());
                 match after {
                     Some(a) if a > self.nodes[i].acked => {
-                        self.nodes[i].held.push((a, to, lane, envelope))
+                        self.nodes[i].held.push((a, to, lane, envelope));
                     }
-                    _ => self.post(i, to, lane, envelope),
+                    _ => self.post(i, to, lane, &envelope),
                 }
             }
             Effect::Order(order) => self.obey(i, life, &order),
@@ -517,7 +519,7 @@ impl World {
         }
     }
 
-    fn post(&mut self, from: usize, to: usize, lane: Lane, envelope: Envelope) {
+    fn post(&mut self, from: usize, to: usize, lane: Lane, envelope: &Envelope) {
         if self.cut.contains(&(from, to)) {
             return;
         }
@@ -630,7 +632,7 @@ impl World {
                     self.nodes[node].held = stay;
                     let go: Vec<(PersistId, usize, Lane, Envelope)> = go;
                     for (_, to, lane, envelope) in go {
-                        self.post(node, to, lane, envelope);
+                        self.post(node, to, lane, &envelope);
                     }
                     if self.nodes[node].frozen {
                         // The write is done; the process hears of it when it thaws.

@@ -223,6 +223,9 @@ fn an_agent_that_comes_back_to_a_revoke_stops_what_runs_before_it_releases() {
     let mut cluster = formed(as_it_is);
     must(&cluster, paris, &grant(paris, 20_000), "done");
     cluster.kill(paris);
+    until(&cluster, rome, "another leader", |s| {
+        s["quorate"] == true && s["leader"].as_str().is_some_and(|l| l != paris)
+    });
     let (socket, request) = (cluster.path("rome/control.sock"), revoke());
     let asked = std::thread::spawn(move || cluster::ask_at(&socket, &request));
     cluster.start(paris);

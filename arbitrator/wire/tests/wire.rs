@@ -58,7 +58,7 @@ fn samples() -> Vec<Message> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join("")
+    bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()
 }
 
 /// These bytes are the format. If this test fails, the change needs a new version.
@@ -132,7 +132,7 @@ fn a_promise_longer_than_any_configuration_allows_is_refused() {
         seq: RenewalSeq(1),
         clock: VoterTime::from_nanos(1),
         verdict: Verdict::Promised {
-            promise: Duration::from_secs(86_400),
+            promise: Duration::from_hours(24),
             config_index: ConfigIndex(1),
             revoking: vec![],
         },

@@ -321,7 +321,8 @@ fn arbitrator(dir: PathBuf, port: u16) -> mpsc::Sender<()> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async move {
-            let timing = Profile::MetroFast.timing();
+            // As a real arbitrator: the sites' times decide when a connection is dead.
+            let timing = Profile::Cautious.timing();
             let host = Host::start(HostOptions {
                 listen: format!("127.0.0.1:{port}").parse().expect("an address"),
                 link: Settings::for_period(timing.renew_every, timing.losses),

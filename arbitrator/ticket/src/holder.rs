@@ -104,6 +104,8 @@ pub enum Request {
 /// What the runner has reported of a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// Granted to an earlier session of this site: what that one started may run still (R17).
+    Inherited,
     /// Nothing runs.
     Stopped,
     /// Told to run.
@@ -325,7 +327,11 @@ impl Holder {
                     term,
                     stop_budget: t.policy.stop_budget,
                     freeze,
-                    phase: Phase::Stopped,
+                    phase: if term.index().0 < session.0 {
+                        Phase::Inherited
+                    } else {
+                        Phase::Stopped
+                    },
                     frozen: BTreeMap::new(),
                     capped: None,
                     release_asked: None,
@@ -617,11 +623,14 @@ impl Holder {
         let session = self.session;
         let Some(h) = self.tickets.get_mut(&id) else { return };
         match (phase, reason) {
-            (Phase::Stopped, None) => {
+            (Phase::Stopped | Phase::Inherited, None) => {
                 h.phase = Phase::Running;
                 self.orders.push_back(Order::Run { ticket: id, term });
             }
-            (Phase::Running, Some(why)) => {
+            // Until this session has a deadline of its own, the guard keeps the old one's.
+            (Phase::Inherited, Some(StopReason::LeaseEnding)) => {}
+            (Phase::Inherited, Some(_)) if deadline.is_none() => {}
+            (Phase::Running | Phase::Inherited, Some(why)) => {
                 h.phase = Phase::Stopping;
                 self.orders.push_back(Order::Stop { ticket: id, term, why, by });
             }

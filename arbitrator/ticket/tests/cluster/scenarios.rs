@@ -174,6 +174,23 @@ fn an_agent_that_restarts_in_time_keeps_its_tickets_and_terms() {
 }
 
 #[test]
+fn an_agent_that_comes_back_to_a_handover_stops_what_runs_before_it_releases() {
+    for seed in 30..50 {
+        let mut w = World::with_ticket(seed, 2, 1, Mode::Auto);
+        w.crash(0);
+        assert!(w.run_until(700, |w| w.leader().is_some_and(|l| l != 0)), "{}", tail(&w.log));
+        w.ask(1, Command::Move { name: ticket("web"), to: name("b"), note: String::new() });
+        w.run_for(seed % 60);
+        w.start(0);
+        assert!(
+            w.run_until(6_000, |w| w.runs_at(WEB) == Some("b")),
+            "seed {seed}\n{}",
+            tail(&w.log)
+        );
+    }
+}
+
+#[test]
 fn a_session_that_a_minority_fenced_is_rolled_without_a_stop() {
     // a and b stay in touch; y hears nothing of a for a while and is asked to fence it.
     let mut w = World::with_ticket(11, 2, 3, Mode::Auto);

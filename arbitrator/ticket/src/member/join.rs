@@ -86,6 +86,7 @@ impl Member {
         peer.hello = Some(hello.clone());
         peer.cluster = cluster;
         self.compare_files(now, from, hello);
+        self.try_to_found(now); // first: the answer below leaves with the standing after it
         match hello.reply {
             None => {
                 let reply = self.judge(from, cluster, id, hello);
@@ -108,7 +109,6 @@ impl Member {
                 }
             }
         }
-        self.try_to_found(now);
     }
 
     /// Says what the peer's store is to this member, and remembers its newest opening.
@@ -136,14 +136,14 @@ impl Member {
             self.seen.insert(store, (opened, boot));
             self.records.push(Record::Seen { store, opened, boot });
         }
-        // A founding member may not have its configuration yet; a good store of this cluster names
-        // the right number. A member of a newer configuration than ours gets the benefit: it is
-        // confirmed by those who know it.
-        let f = self.formed.as_ref();
-        let ours = f.is_some_and(|f| {
+        // A founding or admitted member may not have its configuration yet: it is on its way. Else a
+        // good store names its own number.
+        let on_its_way = in_it && cluster == ClusterId::default();
+        let ours = self.formed.as_ref().is_some_and(|f| {
             f.cluster == cluster
                 && f.ledger.configuration().0.member(id).is_some_and(|m| m.store == hello.store)
         });
+        let ours = ours || on_its_way;
         if ours { HelloReply::Known } else { HelloReply::Stranger }
     }
 

@@ -21,6 +21,8 @@ fn three_members_found_a_cluster_only_when_all_are_there() {
     assert!(w.nodes.iter().all(|n| n.member.as_ref().is_none_or(|m| m.docket().is_none())));
     w.start(2);
     assert!(w.run_until(5_000, World::all_take_part), "{}", tail(&w.log));
+    let false_alarm = |a: &Alarm| matches!(a, Alarm::NotAdmitted { .. });
+    assert!(!w.nodes.iter().any(|n| n.alarms.iter().any(false_alarm)), "{}", tail(&w.log));
 }
 
 #[test]

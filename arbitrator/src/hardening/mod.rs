@@ -94,7 +94,8 @@ mod tests {
         let status = OwnStatus::open();
         let first = status.resident_bytes().unwrap();
         assert!(first > 100_000);
-        let ballast = vec![1u8; 32 << 20];
+        // Hidden from the optimiser, or it would not be written at all.
+        let ballast = std::hint::black_box(vec![1u8; 32 << 20]);
         assert!(status.resident_bytes().unwrap() > first + (16 << 20), "{}", ballast.len());
         assert!(!status.capabilities().detail.contains("does not say"));
     }

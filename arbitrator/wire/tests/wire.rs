@@ -58,7 +58,11 @@ fn samples() -> Vec<Message> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, b| {
+        write!(text, "{b:02x}").expect("a string takes everything");
+        text
+    })
 }
 
 /// These bytes are the format. If this test fails, the change needs a new version.

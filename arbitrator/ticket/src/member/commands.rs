@@ -44,11 +44,20 @@ struct Waiting {
     until: VoterTime,
 }
 
+/// A command about a site whose first report of readiness is still on its way.
+#[derive(Debug)]
+struct Parked {
+    origin: Origin,
+    command: Command,
+    until: VoterTime,
+}
+
 /// Commands under way at this member.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     appended: Vec<Appended>,
     waiting: Vec<Waiting>,
+    parked: Vec<Parked>,
     decided: Vec<(RequestId, LogIndex, Outcome)>,
     reads: BTreeMap<u64, Origin>,
     next_read: u64,
@@ -59,7 +68,8 @@ impl Pending {
     pub(super) fn deadline(&self) -> Option<VoterTime> {
         let a = self.appended.iter().map(|a| a.until).min();
         let w = self.waiting.iter().map(|w| w.until).min();
-        earlier(earlier(a, w), self.admission.as_ref().map(|a| a.until))
+        let p = self.parked.iter().map(|p| p.until).min();
+        earlier(earlier(earlier(a, w), p), self.admission.as_ref().map(|a| a.until))
     }
     pub(super) fn take_admission(&mut self) -> Option<Admission> {
         self.admission.take()
@@ -71,7 +81,9 @@ impl Pending {
         self.admission.is_some()
     }
     fn full(&self) -> bool {
-        self.appended.len() + self.waiting.len() + self.reads.len() >= limits::MAX_PENDING_COMMANDS
+        let pending =
+            self.appended.len() + self.waiting.len() + self.parked.len() + self.reads.len();
+        pending >= limits::MAX_PENDING_COMMANDS
     }
 }
 
@@ -163,6 +175,7 @@ impl Member {
                 self.commands.waiting.push(w);
             }
         }
+        self.run_parked(now);
         self.expire_appended(now);
         let applied = self.docket().map(crate::docket::Docket::applied).unwrap_or_default();
         let (done, rest) = std::mem::take(&mut self.commands.decided)
@@ -235,10 +248,43 @@ impl Member {
                 self.begin_admission(now, origin, command);
             }
             Command::SetTiming(_) => self.set_timing(now, origin, &command),
-            _ => match self.ops_for(now, command) {
-                Ok(ops) => self.append(now, origin, ops),
-                Err(r) => self.finish(origin, Outcome::Refused(r)),
-            },
+            _ if self.awaits_report(now, &command) => {
+                let promise = self.formed.as_ref().map(|f| f.config_seen.timing.promise);
+                let until = now.voter + promise.unwrap_or_default().min(limits::COMMAND_WAIT / 2);
+                self.commands.parked.push(Parked { origin, command, until });
+            }
+            _ => self.decide_at_once(now, origin, command),
+        }
+    }
+
+    fn decide_at_once(&mut self, now: Now, origin: Origin, command: Command) {
+        match self.ops_for(now, command) {
+            Ok(ops) => self.append(now, origin, ops),
+            Err(r) => self.finish(origin, Outcome::Refused(r)),
+        }
+    }
+
+    /// Whether the command is about a site that has just come: its session lives, and its first
+    /// report of readiness must be on its way. An operator should not meet that moment.
+    fn awaits_report(&self, now: Now, command: &Command) -> bool {
+        let (Command::Grant { to, .. } | Command::Move { to, .. }) = command else { return false };
+        let Some(f) = &self.formed else { return false };
+        f.docket.session_of(to).is_some_and(|session| {
+            f.promises.lives(now.voter, session)
+                && f.steward.readiness_of(to).is_none_or(|r| r.session != session)
+        })
+    }
+
+    fn run_parked(&mut self, now: Now) {
+        for p in std::mem::take(&mut self.commands.parked) {
+            if !self.leads() {
+                let r = refuse(RefusalCode::NoQuorum, "this member leads no more", "ask again");
+                self.finish(p.origin, Outcome::Refused(r));
+            } else if now.voter >= p.until || !self.awaits_report(now, &p.command) {
+                self.decide_at_once(now, p.origin, p.command);
+            } else {
+                self.commands.parked.push(p);
+            }
         }
     }
 

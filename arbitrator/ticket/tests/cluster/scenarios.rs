@@ -26,6 +26,33 @@ fn three_members_found_a_cluster_only_when_all_are_there() {
 }
 
 #[test]
+fn a_grant_to_a_site_that_has_just_come_waits_for_its_first_report() {
+    let mut w = World::new(3, 2, 1);
+    w.nodes[1].silent = true;
+    assert!(w.run_until(10_000, World::all_take_part), "{}", tail(&w.log));
+    w.run_for(500);
+    w.done(0, Command::SetTicket { name: ticket("web"), policy: policy(Mode::Manual) });
+    let grant = Command::Grant { name: ticket("web"), to: name("b") };
+    // It never comes: refused for that reason, and within T.
+    let asked = w.now;
+    match w.decide(0, grant.clone()) {
+        Outcome::Refused(r) => {
+            assert_eq!(r.code, RefusalCode::NotNow);
+            assert!(r.what.contains("not reported its readiness"), "{}", r.what);
+        }
+        other => panic!("granted without a report: {other:?}"),
+    }
+    assert!(w.now - asked <= 1_200 * MS, "{} ms", (w.now - asked) / MS);
+    // It comes while the operator waits.
+    let request = w.ask(0, grant);
+    w.run_for(200);
+    assert!(!w.nodes[0].outcomes.contains_key(&request));
+    w.nodes[1].silent = false;
+    assert!(w.run_until(500, |w| w.runs_at(WEB) == Some("b")), "{}", tail(&w.log));
+    assert!(matches!(w.nodes[0].outcomes[&request], Outcome::Done { .. }));
+}
+
+#[test]
 fn a_crashed_holder_is_followed_within_t_and_never_overlapped() {
     for seed in 0..20 {
         let mut w = World::with_ticket(seed, 2, 1, Mode::Auto);

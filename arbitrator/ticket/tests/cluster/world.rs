@@ -113,6 +113,8 @@ pub struct Node {
     pub outcomes: BTreeMap<RequestId, Outcome>,
     pub alarms: Vec<Alarm>,
     pub ready: bool,
+    /// Its runner has not reported yet.
+    pub silent: bool,
     told_ready: Option<tierce_ticket::ids::SessionId>,
     /// Only the newest timer counts.
     timer: u64,
@@ -197,6 +199,7 @@ impl World {
                 outcomes: BTreeMap::new(),
                 alarms: Vec::new(),
                 ready: true,
+                silent: false,
                 told_ready: None,
                 timer: 0,
             });
@@ -466,7 +469,7 @@ impl World {
     fn tell_ready(&mut self, i: usize) {
         let n = &mut self.nodes[i];
         let session = n.member.as_ref().and_then(Member::holder).and_then(Holder::session);
-        if session.is_some() && session != n.told_ready {
+        if session.is_some() && session != n.told_ready && !n.silent {
             n.told_ready = session;
             let not_ready = (!n.ready).then(|| "the test says so".to_owned());
             let report =

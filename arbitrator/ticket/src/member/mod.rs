@@ -10,6 +10,7 @@
 mod commands;
 mod flush;
 mod join;
+mod operations;
 mod receive;
 mod work;
 

@@ -179,6 +179,12 @@ pub struct StatusView {
     pub alarms: Vec<AlarmView>,
     /// Days until this member's certificate ends.
     pub certificate_days: Option<f64>,
+    /// Why this site's clock is not to be trusted, if the clock audit found it out.
+    #[serde(default)]
+    pub distrusted: Option<String>,
+    /// Version of the daemon that answers.
+    #[serde(default)]
+    pub version: String,
 }
 
 /// A member as seen from the one that answers.
@@ -243,6 +249,22 @@ pub struct TicketView {
     pub resources: Vec<ResourceView>,
     /// Proof on which the present grant rests.
     pub proof: Option<String>,
+    /// What keeps it from moving by itself: "operator" (held in place), "one-move" (it moved by
+    /// itself lately).
+    #[serde(default)]
+    pub hold: Option<String>,
+    /// The last start that each site told of.
+    #[serde(default)]
+    pub starts: BTreeMap<String, StartView>,
+}
+
+/// What a site told of a start that somebody had asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartView {
+    /// Term of the grant.
+    pub term: u64,
+    /// How long it took, milliseconds; none: it failed.
+    pub took_ms: Option<u64>,
 }
 
 /// A resource at this site.

@@ -44,6 +44,8 @@ impl Scene {
             tickets,
             alarms: self.local.alarms.clone(),
             certificate_days: self.local.certificate_left.map(|d| d.as_secs_f64() / 86_400.0),
+            distrusted: f.distrusted.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
 

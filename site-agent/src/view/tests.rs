@@ -8,7 +8,7 @@ use std::time::Duration;
 use tierce_ticket::configuration::{Configuration, MemberInfo, Role};
 use tierce_ticket::docket::Docket;
 use tierce_ticket::entry::{
-    Entry, FenceTarget, FenceVote, Mode, Op, Payload, Policy, Proof, Regrant,
+    Entry, FenceTarget, FenceVote, Mode, Op, Payload, Policy, Proof, Regrant, Scope,
 };
 use tierce_ticket::ids::{
     Ballot, ClusterId, Generation, Incarnation, LogIndex, MemberId, MemberName, SessionId, StoreId,
@@ -233,6 +233,22 @@ fn a_ticket_held_in_place_says_how_it_moves_again() {
     assert!(v.state == "hold" && v.because.contains("backup"), "{v:?}");
     assert_eq!(v.site.as_deref(), Some("paris"), "held in place is held");
     assert!(v.next.contains("resume web"), "{}", v.next);
+    assert_eq!(v.hold.as_deref(), Some("operator"));
+}
+
+#[test]
+fn the_start_that_a_site_told_of_is_in_the_view_and_what_is_none_is_not() {
+    let mut w = World::new();
+    w.grant(w.rome);
+    let mut told = |site: &str, value: &str| {
+        let scope = Scope::TicketAt(WEB, name(site));
+        let name = crate::told::ATTRIBUTE.parse().unwrap();
+        w.decide(vec![Op::SetAttribute { scope, name, value: Some(value.to_owned()) }]);
+        w.view().starts.get(site).map(|s| (s.term, s.took_ms))
+    };
+    assert_eq!(told("rome", "7 running 21ms"), Some((7, Some(21))));
+    assert_eq!(told("paris", "5 failed exit 1"), Some((5, None)));
+    assert_eq!(told("paris", "soon"), None);
 }
 
 #[test]

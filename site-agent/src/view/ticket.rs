@@ -6,12 +6,13 @@ use std::time::Duration;
 use tierce_ticket::docket::{Docket, FreeBecause, Hold, Holding, Ticket};
 use tierce_ticket::entry::{FenceTarget, LossPolicy, Mode, Policy, Proof, Regrant};
 use tierce_ticket::ids::{MemberName, SessionId, Term};
-use tierce_wire::control::{PolicyView, TicketView};
+use tierce_wire::control::{PolicyView, StartView, TicketView};
 
 use super::Scene;
 use super::words::{about, ms, utc};
 use crate::config::Span;
 use crate::runner::TicketRun;
+use crate::told::{ATTRIBUTE, Told};
 
 /// State, until, because, next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,6 +71,14 @@ impl Scene {
             attributes: self.attributes(t),
             resources: run.map(|r| r.resources.clone()).unwrap_or_default(),
             proof,
+            hold: t.hold.as_ref().map(|h| {
+                match h {
+                    Hold::Operator(_) => "operator",
+                    Hold::OneMove { .. } => "one-move",
+                }
+                .to_owned()
+            }),
+            starts: starts(t),
         }
     }
 
@@ -333,6 +342,17 @@ impl Scene {
         });
         required.chain(own).collect()
     }
+}
+
+/// What the sites told of their last starts.
+fn starts(t: &Ticket) -> BTreeMap<String, StartView> {
+    let told = t.attributes.iter().filter(|((_, name), _)| name.as_str() == ATTRIBUTE);
+    told.filter_map(|((site, _), value)| {
+        let told = Told::read(value)?;
+        let took_ms = told.result.ok().map(ms);
+        Some((site.to_string(), StartView { term: told.term.0, took_ms }))
+    })
+    .collect()
 }
 
 /// A policy in the words of the file.

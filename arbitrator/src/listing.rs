@@ -17,6 +17,8 @@ pub(crate) struct Listed {
     connected: Option<u32>,
     tickets: Option<u32>,
     renewals: Option<u64>,
+    /// Datagrams dropped because they were beyond its quota.
+    over_quota: Option<u64>,
     store_bytes: u64,
     certificate: Option<Certificate>,
     quota: Option<Quota>,
@@ -67,6 +69,7 @@ impl Listed {
             connected: view.map(|v| v.connected),
             tickets: view.map(|v| v.tickets),
             renewals: view.map(|v| v.renewals),
+            over_quota: view.map(|v| v.over_quota),
             store_bytes: dir.store_bytes(),
             certificate,
             quota: dir.quota().ok(),
@@ -95,8 +98,9 @@ pub(crate) fn table(tenants: &[Listed]) -> String {
         return "no tenants; next: tierce-arbitrator tenant add NAME --join STRING\n".to_owned();
     }
     let count = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
-    let head = ["NAME", "CONNECTED", "TICKETS", "RENEWALS", "STORE", "CERTIFICATE", "STATE"]
-        .map(str::to_owned);
+    let head =
+        ["NAME", "CONNECTED", "TICKETS", "RENEWALS", "DROPPED", "STORE", "CERTIFICATE", "STATE"]
+            .map(str::to_owned);
     let mut rows = vec![head];
     rows.extend(tenants.iter().map(|t| {
         [
@@ -104,18 +108,19 @@ pub(crate) fn table(tenants: &[Listed]) -> String {
             count(t.connected.map(u64::from)),
             count(t.tickets.map(u64::from)),
             count(t.renewals),
+            count(t.over_quota),
             format!("{} KiB", t.store_bytes / 1024),
             t.certificate_words(),
             t.state.clone(),
         ]
     }));
     let widths: Vec<usize> =
-        (0..7).map(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
+        (0..8).map(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {
         for (i, cell) in row.iter().enumerate() {
             // The last column is as long as it is.
-            let width = if i == 6 { 0 } else { widths[i] + 2 };
+            let width = if i == 7 { 0 } else { widths[i] + 2 };
             let _ = write!(text, "{cell:<width$}");
         }
         text.push('\n');

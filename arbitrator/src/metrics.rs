@@ -130,6 +130,8 @@ fn each_tenant(registry: &mut Registry, all: &[Seen]) {
     levels(r, "tenant_persist_microseconds", help, all, |t| t.stats.persist_us);
     let help = "Renewals of sites that were answered";
     sums(r, "renewals", help, all, |t| t.stats.renewals_answered);
+    let help = "Datagrams dropped because their connection was beyond the tenant's quota";
+    sums(r, "tenant_datagrams_over_quota", help, all, |t| t.datagrams_over_quota);
     sums(r, "tenant_persists", "Durable writes", all, |t| t.stats.persists);
     sums(r, "tenant_malformed", "Messages that were none", all, |t| t.stats.malformed);
     sums(r, "tenant_alarms", "Alarms", all, |t| t.alarms_total);
@@ -220,6 +222,7 @@ mod tests {
             stats: StatsView { renewals_answered: renewals, ..StatsView::default() },
             store_bytes: 5,
             over_quota: false,
+            datagrams_over_quota: 11,
             certificate_ends: Some(UNIX_EPOCH + Duration::from_secs(ends)),
             certificate_expiring: false,
             alarms: vec![],
@@ -237,6 +240,7 @@ mod tests {
         let text = text_of(&[tenant("acme", 7, 99)]);
         for line in [
             r#"tierce_renewals_total{tenant="acme"} 7"#,
+            r#"tierce_tenant_datagrams_over_quota_total{tenant="acme"} 11"#,
             r#"tierce_cert_expiry_timestamp_seconds{tenant="acme"} 99"#,
             r#"tierce_arbitrator_tenants{state="serving"} 1"#,
             r#"tierce_link_refusals_total{reason="wrong-ca"} 0"#,

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use tierce_link::Tenant;
 use tierce_member::{MemberHandle, StatsView};
 use tierce_ticket::member::Standing;
 use tierce_wire::control::{AlarmView, TenantView};
@@ -30,6 +31,7 @@ pub(crate) struct Seen {
     pub(crate) stats: StatsView,
     pub(crate) store_bytes: u64,
     pub(crate) over_quota: bool,
+    pub(crate) datagrams_over_quota: u64,
     pub(crate) certificate_ends: Option<SystemTime>,
     pub(crate) certificate_expiring: bool,
     pub(crate) alarms: Vec<AlarmView>,
@@ -48,8 +50,7 @@ impl Seen {
             connected: self.connected,
             tickets: self.tickets,
             renewals: self.stats.renewals_answered,
-            // The link counts what it drops for all tenants together; see its metric.
-            over_quota: 0,
+            over_quota: self.datagrams_over_quota,
             store_bytes: self.store_bytes,
         }
     }
@@ -103,7 +104,8 @@ async fn ask(member: &MemberHandle) -> Option<Said> {
 
 async fn take(roster: &Roster) -> Vec<Seen> {
     let mut connected = std::collections::HashMap::<String, u32>::new();
-    for peer in roster.host.link().peers() {
+    let link = roster.host.link();
+    for peer in link.peers() {
         *connected.entry(peer.identity.tenant.to_string()).or_default() += 1;
     }
     let now = SystemTime::now();
@@ -117,6 +119,8 @@ async fn take(roster: &Roster) -> Vec<Seen> {
         .collect();
     let mut all = Vec::with_capacity(entries.len());
     for (mut seen, member) in entries {
+        let counted = Tenant::new(&seen.name).ok().and_then(|t| link.tenant_counters(&t));
+        seen.datagrams_over_quota = counted.unwrap_or_default().datagrams_over_quota;
         if let Some(member) = member {
             inside(&mut seen, ask(&member).await, now);
         }
@@ -145,6 +149,7 @@ fn outside(name: &str, entry: &Entry, connected: u32, now: SystemTime) -> Seen {
         stats: entry.stats(),
         store_bytes: entry.store_bytes,
         over_quota: entry.over_quota.is_some(),
+        datagrams_over_quota: 0,
         certificate_ends: entry.certificate.as_ref().map(|c| c.not_after),
         certificate_expiring: entry.certificate.as_ref().is_some_and(|c| c.is_expiring(now)),
         alarms: entry.alarms.iter().map(alarm).collect(),

@@ -91,6 +91,27 @@ impl Counters {
     }
 }
 
+/// What is counted for one tenant, for as long as it is on the link.
+#[derive(Debug, Default)]
+pub(crate) struct TenantCounters {
+    pub(crate) datagrams_over_quota: AtomicU64,
+}
+
+/// A tenant's counters at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TenantCountersSnapshot {
+    /// Its datagrams that were dropped because their connection was beyond its allowance.
+    pub datagrams_over_quota: u64,
+}
+
+impl TenantCounters {
+    pub(crate) fn snapshot(&self) -> TenantCountersSnapshot {
+        TenantCountersSnapshot {
+            datagrams_over_quota: self.datagrams_over_quota.load(Ordering::Relaxed),
+        }
+    }
+}
+
 impl CountersSnapshot {
     /// How often this process refused for this reason.
     pub fn refused(&self, refusal: Refusal) -> u64 {

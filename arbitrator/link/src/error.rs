@@ -247,10 +247,15 @@ pub(crate) fn refusal_of(error: &ConnectionError) -> (Refusal, RefusedBy) {
             (crypto(u64::from(e.code)).unwrap_or(Refusal::Other), RefusedBy::Us)
         }
         ConnectionError::ConnectionClosed(c) => {
-            // 0x2 is CONNECTION_REFUSED: our own sockets say it when their connections are in use.
             let code = u64::from(c.error_code);
-            let busy = (code == 0x2).then_some(Refusal::TooManyConnections);
-            (crypto(code).or(busy).unwrap_or(Refusal::Other), RefusedBy::Peer)
+            let refusal = match code {
+                // CONNECTION_REFUSED: our own sockets say it when their connections are in use.
+                0x2 => Some(Refusal::TooManyConnections),
+                // APPLICATION_ERROR: it closed with a reason that a handshake cannot carry.
+                0xc => Some(Refusal::Shutdown),
+                _ => crypto(code),
+            };
+            (refusal.unwrap_or(Refusal::Other), RefusedBy::Peer)
         }
         // 0 is what quinn says when a connection is dropped: the dialler took another address.
         ConnectionError::ApplicationClosed(c) if c.error_code.into_inner() == 0 => {

@@ -33,7 +33,7 @@ pub mod pki;
 mod sync;
 mod tls;
 
-pub use counters::CountersSnapshot;
+pub use counters::{CountersSnapshot, TenantCountersSnapshot};
 pub use error::{DownReason, LinkError, Refusal, RefusedBy, SendError};
 pub use identity::{Identity, IdentityError, Name, Role, Tenant};
 pub use join::{JoinError, JoinRefusal, JoinString};

@@ -27,6 +27,7 @@ use rustls::{
     SignatureScheme,
 };
 
+use crate::counters::TenantCounters;
 use crate::error::{LinkError, Refusal};
 use crate::identity::{Identity, Tenant};
 use crate::join::JOIN_ALPN;
@@ -56,6 +57,8 @@ pub(crate) struct TenantTls {
     pub(crate) info: CertInfo,
     pub(crate) dir: PathBuf,
     pub(crate) quota: TenantQuota,
+    /// Kept across reloads.
+    pub(crate) counters: Arc<TenantCounters>,
     member_key: Arc<CertifiedKey>,
     /// With the authority's certificate behind ours: a joiner knows only its fingerprint.
     join_key: Arc<CertifiedKey>,
@@ -66,6 +69,19 @@ pub(crate) struct TenantTls {
 
 impl TenantTls {
     pub(crate) fn load(dir: &Path, quota: TenantQuota) -> Result<Self, PkiError> {
+        Self::load_counting(dir, quota, Arc::default())
+    }
+
+    /// The same tenant as its folder has it now.
+    pub(crate) fn reload(&self) -> Result<Self, PkiError> {
+        Self::load_counting(&self.dir, self.quota, self.counters.clone())
+    }
+
+    fn load_counting(
+        dir: &Path,
+        quota: TenantQuota,
+        counters: Arc<TenantCounters>,
+    ) -> Result<Self, PkiError> {
         let member = MemberDir::load(dir)?;
         let damaged = |what: &'static str| PkiError::Damaged {
             path: dir.join(crate::pki::CA_FILE),
@@ -92,6 +108,7 @@ impl TenantTls {
             info: member.info,
             dir: dir.into(),
             quota,
+            counters,
             member_key: member.key,
             join_key,
             clients,

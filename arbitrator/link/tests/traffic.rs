@@ -34,8 +34,8 @@ async fn two_sites_and_an_arbitrator_exchange_datagrams_and_frames() {
     let (north, south) = (world.site("north"), world.site("south"));
     north.dial(&arb.id, &[arb.addr()]);
     south.dial(&arb.id, &[arb.addr()]);
+    // One of the two: when dials cross, what was sent on the connection that goes may be lost.
     north.dial(&south.id, &[south.addr()]);
-    south.dial(&north.id, &[north.addr()]);
     let mut nodes = [arb, north, south];
     eventually("everybody sees two peers", || nodes.iter().all(|n| n.link.peers().len() == 2))
         .await;
@@ -228,6 +228,11 @@ async fn a_flood_of_datagrams_is_cut_to_the_allowance_and_counted() {
     assert!(counters.datagrams_over_quota > 500, "{counters:?}");
     assert!((20..500).contains(&counters.datagrams_in), "{counters:?}");
     assert_eq!(arb.link.peers().len(), 1, "the connection is not punished");
+    // By tenant, too, and for as long as the tenant is there.
+    arb.link.reload_tenant(&world.tenant).unwrap();
+    let of_tenant = arb.link.tenant_counters(&world.tenant).unwrap();
+    assert_eq!(of_tenant.datagrams_over_quota, counters.datagrams_over_quota);
+    assert_eq!(arb.link.tenant_counters(&World::new("other").tenant), None);
 }
 
 #[tokio::test]
@@ -260,6 +265,33 @@ async fn a_cut_is_noticed_without_the_idle_time_and_healed_within_a_second() {
     let healed = start.elapsed();
     assert!(healed < Duration::from_secs(1), "healed after {healed:?}");
     eprintln!("cut noticed after {noticed:?}, healed after {healed:?}");
+}
+
+#[tokio::test]
+async fn who_only_accepts_notices_that_nobody_answers_him_any_more() {
+    let world = World::new("acme");
+    let patient = Settings { idle_timeout: Duration::from_secs(30), ..fast() };
+    let mut arb = Node::start(&world.member(Role::Arbitrator, "arb"), patient.clone());
+    let wire = Wire::to(arb.addr()).await;
+    let site = Node::start(&world.member(Role::Site, "north"), patient.clone());
+    site.dial(&arb.id, &[wire.addr]);
+    arb.until_up(&site.id).await;
+    // It has sent nothing that owes an answer, so it waits for none.
+    sleep(patient.dead_after * 2).await;
+    assert!(!arb.drain().iter().any(|e| matches!(e, LinkEvent::Down { .. })));
+    wire.cut();
+    let start = Instant::now();
+    let (tenant, name) = (site.id.tenant.clone(), site.id.name.clone());
+    arb.link.send_datagram(&tenant, &name, Bytes::from_static(b"anybody?")).unwrap();
+    let reason = arb
+        .until("Down", |e| match e {
+            LinkEvent::Down { reason, .. } => Some(reason),
+            _ => None,
+        })
+        .await;
+    assert_eq!(reason, DownReason::Silent);
+    let bound = patient.dead_after + Duration::from_millis(600);
+    assert!(start.elapsed() < bound, "noticed after {:?}", start.elapsed());
 }
 
 #[tokio::test]
@@ -324,6 +356,38 @@ async fn a_dead_first_address_does_not_hide_a_live_second() {
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     let status = &site.link.peers()[0];
     assert_eq!(status.remote, arb.addr());
+}
+
+#[tokio::test]
+async fn a_peer_that_is_shutting_down_is_not_said_to_have_too_many_connections() {
+    let world = World::new("acme");
+    let arb = world.arbitrator("arb");
+    let mut site = world.site("north");
+    site.dial(&arb.id, &[arb.addr()]);
+    site.until_up(&arb.id).await;
+    let (link, addr) = (arb.link.clone(), arb.addr());
+    let ending = tokio::spawn(async move { link.shutdown("maintenance").await });
+    site.until("Down", |e| match e {
+        LinkEvent::Down { reason, .. } => {
+            assert_eq!(reason, DownReason::ClosedByPeer(Some(Refusal::Shutdown)));
+            Some(())
+        }
+        _ => None,
+    })
+    .await;
+    ending.await.unwrap();
+    // The endpoint is there as long as its handle; the site dials it all that time.
+    sleep(Duration::from_secs(2)).await;
+    for event in site.drain() {
+        if let LinkEvent::Refused { reason, .. } = event {
+            assert!(matches!(reason, Refusal::Timeout | Refusal::Shutdown), "{reason:?}");
+        }
+    }
+    // Who has the port next is found.
+    drop(arb);
+    eventually("the port is free", || std::net::UdpSocket::bind(addr).is_ok()).await;
+    let mut next = Node::start_at(&world.path("arb"), fast(), addr);
+    next.until_up(&site.id).await;
 }
 
 #[tokio::test]

@@ -200,6 +200,6 @@ async fn greet(
     };
     inner.adopt(&tls.info.identity.name, &conn).await?;
     let streams = Streams { send, answer: Some(answer), recv, decoder, queue };
-    conn::run(inner, conn, streams, tls.quota);
+    conn::run(inner, conn, streams, tls);
     Ok(())
 }

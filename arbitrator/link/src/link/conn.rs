@@ -16,12 +16,13 @@ use super::table::Inner;
 use super::watch::Watch;
 use super::{ConnId, LinkEvent};
 use crate::bucket::Bucket;
-use crate::counters::Counters;
+use crate::counters::{Counters, TenantCounters};
 use crate::error::{DownReason, Refusal};
 use crate::frame::{FRAME_HEADER_BYTES, FrameDecoder, frame_header};
 use crate::limits::{MAX_FRAME_BYTES, MAX_HELLO_BYTES, STREAM_RECEIVE_WINDOW, TenantQuota};
 use crate::pki::CertInfo;
 use crate::sync::lock;
+use crate::tls::TenantTls;
 
 /// A connection whose peer is known and whose greeting has been read.
 pub(super) struct Conn {
@@ -101,7 +102,7 @@ pub(super) async fn read_hello(recv: &mut RecvStream) -> Option<(Hello, FrameDec
 
 /// Starts the tasks of an adopted connection. Between adoption and this call nothing may wait: a
 /// caller that is cancelled there would leave a connection that nobody reads or releases.
-pub(super) fn run(inner: &Arc<Inner>, conn: Arc<Conn>, streams: Streams, quota: TenantQuota) {
+pub(super) fn run(inner: &Arc<Inner>, conn: Arc<Conn>, streams: Streams, tls: &TenantTls) {
     let Streams { send, answer, recv, decoder, queue } = streams;
     let (inner_b, conn_b) = (inner.clone(), conn.clone());
     tokio::spawn(async move {
@@ -110,15 +111,20 @@ pub(super) fn run(inner: &Arc<Inner>, conn: Arc<Conn>, streams: Streams, quota: 
             read_frames(&inner_b, &conn_b, recv, decoder),
         );
     });
-    let inner = inner.clone();
+    let (inner, quota, counted) = (inner.clone(), tls.quota, tls.counters.clone());
     tokio::spawn(async move {
-        let error = read_datagrams(&inner, &conn, quota).await;
+        let error = read_datagrams(&inner, &conn, quota, &counted).await;
         let reason = lock(&conn.ended).unwrap_or_else(|| DownReason::of(&error));
         inner.release(&conn, reason).await;
     });
 }
 
-async fn read_datagrams(inner: &Inner, conn: &Conn, quota: TenantQuota) -> quinn::ConnectionError {
+async fn read_datagrams(
+    inner: &Inner,
+    conn: &Conn,
+    quota: TenantQuota,
+    counted: &TenantCounters,
+) -> quinn::ConnectionError {
     let counters = &inner.counters;
     let mut bucket = Bucket::new(Instant::now(), quota.datagrams_per_second, quota.datagram_burst);
     loop {
@@ -128,6 +134,7 @@ async fn read_datagrams(inner: &Inner, conn: &Conn, quota: TenantQuota) -> quinn
         };
         if !bucket.take(Instant::now()) {
             Counters::bump(&counters.datagrams_over_quota);
+            Counters::bump(&counted.datagrams_over_quota);
             continue;
         }
         let len = bytes.len();

@@ -38,7 +38,8 @@ pub(super) fn start(inner: &Arc<Inner>, spec: PeerSpec, max_peers: usize) -> Res
     })
 }
 
-/// Ends the connections of silent peers.
+/// Ends the connections of silent peers, whoever dialled them: who only accepts must not send into
+/// the void either, and makes room for the peer's next dial.
 pub(super) async fn watch_loop(inner: Arc<Inner>) {
     let dead_after = inner.settings.dead_after;
     let period = (dead_after / 4).clamp(Duration::from_millis(5), Duration::from_millis(500));
@@ -51,9 +52,9 @@ pub(super) async fn watch_loop(inner: Arc<Inner>) {
         // What we did not wake for lies on our side, and the answers may be waiting unread.
         let overslept = now.saturating_duration_since(last).saturating_sub(period * 2);
         last = now;
-        for conn in inner.watched() {
+        for conn in inner.connections() {
             let stats = conn.quic.stats();
-            let (sent, received) = (stats.udp_tx.datagrams, stats.udp_rx.datagrams);
+            let (sent, received) = (owing_an_answer(&stats.frame_tx), stats.udp_rx.datagrams);
             let mut watch = crate::sync::lock(&conn.watch);
             watch.forgive(overslept);
             if watch.is_dead(now, sent, received, dead_after) && conn.quic.close_reason().is_none()
@@ -63,6 +64,14 @@ pub(super) async fn watch_loop(inner: Arc<Inner>) {
             }
         }
     }
+}
+
+/// Frames sent that a living peer acknowledges. Acknowledgements themselves are not among them: a
+/// peer that pings rarely owes nothing between two pings. Control frames count, since what is sent
+/// again after a cut may be nothing else; those that answer the peer's own sending do not matter.
+fn owing_an_answer(sent: &quinn::FrameStats) -> u64 {
+    let once = u64::from(sent.handshake_done);
+    sent.ping + sent.datagram + sent.stream + sent.crypto + sent.new_connection_id + once
 }
 
 // --- the loop -------------------------------------------------------------------------------
@@ -311,7 +320,7 @@ async fn greet(
     let (conn, queue) = Conn::new(inner, quic.clone(), peer, Bytes::from(alpn), claim);
     inner.adopt(&tls.info.identity.name, &conn).await?;
     let streams = Streams { send, answer: None, recv, decoder, queue };
-    conn::run(inner, conn, streams, tls.quota);
+    conn::run(inner, conn, streams, tls);
     Ok(())
 }
 

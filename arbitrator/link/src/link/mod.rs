@@ -38,7 +38,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::counters::{Counters, CountersSnapshot};
+use crate::counters::{Counters, CountersSnapshot, TenantCountersSnapshot};
 use crate::error::{DownReason, LinkError, Refusal, RefusedBy, SendError};
 use crate::frame::FRAME_HEADER_BYTES;
 use crate::identity::{Identity, Name, Tenant};
@@ -216,7 +216,7 @@ impl Link {
     pub fn reload_tenant(&self, tenant: &Tenant) -> Result<CertInfo, LinkError> {
         let unknown = || LinkError::UnknownTenant(tenant.clone());
         let old = self.inner.tenants.get(tenant).ok_or_else(unknown)?;
-        let new = TenantTls::load(&old.dir, old.quota)?;
+        let new = old.reload()?;
         if new.info.identity != old.info.identity {
             let (running, found) = (old.info.identity.clone(), new.info.identity);
             return Err(LinkError::IdentityChanged {
@@ -352,6 +352,11 @@ impl Link {
             conn.queued_bytes.fetch_sub(cost, Ordering::Relaxed);
         }
         sent
+    }
+
+    /// What is counted for one tenant, if it is on this link.
+    pub fn tenant_counters(&self, tenant: &Tenant) -> Option<TenantCountersSnapshot> {
+        Some(self.inner.tenants.get(tenant)?.counters.snapshot())
     }
 
     /// The counters now.

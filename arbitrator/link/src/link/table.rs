@@ -205,13 +205,6 @@ impl Inner {
         let peers = lock(&self.peers);
         peers.values().flat_map(HashMap::values).filter_map(|slot| slot.current.clone()).collect()
     }
-
-    /// The connections with peers that we dial, whose silence is ours to notice.
-    pub(super) fn watched(&self) -> Vec<Arc<Conn>> {
-        let peers = lock(&self.peers);
-        let slots = peers.values().flat_map(HashMap::values);
-        slots.filter(|s| s.dialler.is_some()).filter_map(|s| s.current.clone()).collect()
-    }
 }
 
 // --- diallers -------------------------------------------------------------------------------
@@ -308,6 +301,9 @@ impl Inner {
             slot.retire(DownReason::Shutdown, Refusal::Shutdown);
         }
         drop(peers);
+        // A closing endpoint would answer newcomers as one whose connections are all in use does.
+        // Unanswered, they repeat themselves until whoever has the port next answers.
+        self.endpoint.set_server_config(None);
         self.endpoint.close(Refusal::Shutdown.code(), reason.as_bytes());
     }
 }

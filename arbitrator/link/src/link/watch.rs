@@ -21,7 +21,7 @@ impl Watch {
         self.unanswered_since = self.unanswered_since.map(|since| since + overslept);
     }
 
-    /// Takes a reading of packets sent and received; `true` when the peer is taken for dead.
+    /// Takes a reading of what was sent and owes an answer, and of packets received; `true` when the peer is taken for dead.
     pub(super) fn is_dead(
         &mut self,
         now: Instant,

@@ -215,7 +215,8 @@ impl Append {
 }
 
 impl SnapshotPart {
-    fn check(&self) -> Result<(), &'static str> {
+    /// The bounds of a part by itself.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
         in_range(self.last_index)?;
         let end = self.offset.saturating_add(self.bytes.len() as u64);
         if self.last_index == LogIndex(0) || self.last_ballot > self.ballot {

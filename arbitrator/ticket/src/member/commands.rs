@@ -388,7 +388,14 @@ impl Member {
         }
         // Three changes at the most, each waiting out T (R11), and the transfer of the state.
         let until = now.voter + configuration.timing.promise * 4 + limits::COMMAND_WAIT;
-        self.commands.put_admission(Admission { origin, name, join, asked: None, until });
+        self.commands.put_admission(Admission {
+            origin,
+            name,
+            join,
+            asked: None,
+            until,
+            brings: None,
+        });
     }
 
     fn set_timing(&mut self, now: Now, origin: Origin, command: &Command) {

@@ -14,6 +14,7 @@
 //! for one peer to confirm it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::commands::Origin;
 use super::{Alarm, Member, PlannedMember, Standing};
@@ -39,6 +40,8 @@ pub(super) struct Admission {
     pub(super) join: Option<(Role, StoreId, Vec<String>)>,
     pub(super) asked: Option<VoterTime>,
     pub(super) until: VoterTime,
+    /// The state that a learner without a cluster is being given.
+    pub(super) brings: Option<Arc<Snapshot>>,
 }
 
 impl Member {
@@ -249,7 +252,7 @@ impl Member {
     }
 
     /// Makes first records durable and sets the member up from them.
-    fn begin(&mut self, now: Now, records: Vec<Record>) -> bool {
+    pub(super) fn begin(&mut self, now: Now, records: Vec<Record>) -> bool {
         let mut durable = Durable::default();
         for r in &records {
             if let Err(e) = durable.replay(r.clone()) {
@@ -303,31 +306,6 @@ impl Member {
     }
 
     // ----- admission ---------------------------------------------------------------------
-
-    /// The leader's word that this store is admitted.
-    pub(super) fn admitted(
-        &mut self,
-        now: Now,
-        cluster: ClusterId,
-        you: MemberId,
-        snapshot: Snapshot,
-    ) {
-        if self.standing != Standing::Unformed {
-            return;
-        }
-        let ours = snapshot
-            .configuration
-            .member(you)
-            .is_some_and(|m| m.name == self.settings.name && m.store == self.settings.store);
-        if !ours || snapshot.configuration.cluster != cluster {
-            return;
-        }
-        let records = vec![
-            Record::Identity { cluster, me: you },
-            Record::Ledger(LedgerRecord::Snapshot(snapshot)),
-        ];
-        self.begin(now, records);
-    }
 
     /// The next step of an admission or removal, at the leader.
     pub(super) fn run_admission(&mut self, now: Now) -> bool {
@@ -404,32 +382,6 @@ impl Member {
             let _ = f.ledger.propose_configuration(now.voter, now.wall_ms, next);
         }
         Some(a)
-    }
-
-    /// Gives a learner without a cluster its number and a state to begin with.
-    fn bring_up(&mut self, now: Now, id: MemberId, a: &mut Admission) {
-        let Some(f) = &self.formed else { return };
-        if a.asked.is_some_and(|t| now.voter.since(t) < f.config_seen.timing.promise) {
-            return;
-        }
-        let unformed =
-            self.peers.get(&a.name).is_some_and(|p| p.up && p.cluster == ClusterId::default());
-        let in_docket = f.docket.configuration().learners.contains_key(&id);
-        if !unformed || !in_docket {
-            return;
-        }
-        a.asked = Some(now.voter);
-        let applied = f.docket.applied();
-        let Some(ballot) = f.ledger.ballot_at(applied) else { return };
-        let snapshot = Snapshot {
-            last_index: applied,
-            last_ballot: ballot,
-            configuration: f.docket.configuration().clone(),
-            config_index: f.docket.config_index(),
-            state: f.docket.to_bytes(),
-        };
-        let name = a.name.clone();
-        self.send(&name, Lane::Stream, Message::Admitted { you: id, snapshot }, true);
     }
 
     pub(super) fn admission_refusal(&self, name: &MemberName) -> Option<Refusal> {

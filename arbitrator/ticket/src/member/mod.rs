@@ -7,6 +7,7 @@
 //! Where to look: this file has the state and the order of work in a step; `join.rs` how a member
 //! finds its place (founding, admission, older stores); `commands.rs` what operators and agents ask.
 
+mod bring_up;
 mod commands;
 mod flush;
 mod join;
@@ -333,6 +334,8 @@ pub struct Member {
     names: BTreeMap<MemberId, MemberName>,
     seen: BTreeMap<StoreId, (u64, Incarnation)>,
     commands: commands::Pending,
+    /// The state that an admitted store is being given.
+    arriving: Option<bring_up::Arriving>,
     readiness: Option<Readiness>,
     records: Vec<Record>,
     checkpoint: bool,
@@ -359,6 +362,7 @@ impl Member {
             names: BTreeMap::new(),
             seen: durable.seen.clone(),
             commands: commands::Pending::default(),
+            arriving: None,
             readiness: None,
             records: Vec::new(),
             checkpoint: false,

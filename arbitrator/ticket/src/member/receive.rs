@@ -3,7 +3,8 @@
 use super::{Member, Outgoing, Standing};
 use crate::durable::Record;
 use crate::entry::FenceTarget;
-use crate::ids::{MemberId, MemberName};
+use crate::ids::{ClusterId, MemberId, MemberName};
+use crate::ledger::LedgerMessage;
 use crate::limits;
 use crate::message::{Answer, Envelope, Lane, Message, Refused, Renew, Verdict};
 use crate::time::Now;
@@ -16,6 +17,14 @@ impl Member {
             Message::Founding(c) => return self.founding(now, from, &c),
             Message::Admitted { you, snapshot } => {
                 return self.admitted(now, cluster, you, snapshot);
+            }
+            Message::Ledger(LedgerMessage::SnapshotPart(part)) if self.formed.is_none() => {
+                return self.admitted_part(now, from, cluster, *part);
+            }
+            Message::Ledger(LedgerMessage::SnapshotReply { last_index, offset, .. })
+                if cluster == ClusterId::default() =>
+            {
+                return self.learner_wants(now, from, last_index, offset);
             }
             _ => {}
         }

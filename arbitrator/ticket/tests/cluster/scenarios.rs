@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tierce_ticket::command::{Command, Outcome, RefusalCode};
+use tierce_ticket::command::{AttributeScope, Command, Outcome, RefusalCode};
 use tierce_ticket::configuration::Role;
 use tierce_ticket::entry::{LossPolicy, Mode, Policy, Proof, Regrant};
 use tierce_ticket::holder::Holder;
-use tierce_ticket::ids::{StoreId, TicketId};
+use tierce_ticket::ids::{AttributeName, StoreId, TicketId};
 use tierce_ticket::member::{Alarm, Input, Standing};
 
 use crate::world::{MS, World, name, policy, tail, ticket};
@@ -372,6 +372,53 @@ fn a_wiped_voter_takes_no_part_until_it_is_admitted_under_a_new_number() {
         "it votes again\n{}",
         tail(&w.log)
     );
+}
+
+#[test]
+fn a_wiped_voter_is_brought_up_with_a_state_of_many_parts() {
+    let mut w = World::with_ticket(19, 2, 1, Mode::Auto);
+    for t in 0..18 {
+        let of = ticket(&format!("t{t}"));
+        w.done(0, Command::SetTicket { name: of.clone(), policy: policy(Mode::Manual) });
+        for n in 0..64 {
+            let scope = AttributeScope::TicketAt(of.clone(), name("a"));
+            let attribute = format!("n{n}").parse::<AttributeName>().expect("a name");
+            w.done(
+                0,
+                Command::SetAttribute { scope, name: attribute, value: Some("v".repeat(250)) },
+            );
+        }
+    }
+    let docket = |w: &World, i: usize| w.nodes[i].member.as_ref().and_then(|m| m.docket()).cloned();
+    let large = docket(&w, 0).map_or(0, |d| d.to_bytes().len());
+    assert!(large > tierce_ticket::limits::SNAPSHOT_PART_BYTES, "{large} bytes are one part");
+    w.crash(2);
+    w.wipe(2);
+    w.start(2);
+    w.run_for(1_000);
+    // Frames get lost on the way (the connection breaks): it begins again.
+    w.cut.insert((0, 2));
+    w.cut.insert((1, 2));
+    let admit = Command::Admit {
+        name: name("y"),
+        role: Role::Arbitrator,
+        store: StoreId::default(),
+        addresses: vec!["y:1".to_owned()],
+    };
+    let request = w.ask(0, admit);
+    w.run_for(1_500);
+    w.heal();
+    assert!(w.run_until(20_000, |w| w.nodes[0].outcomes.contains_key(&request)));
+    assert!(
+        matches!(w.nodes[0].outcomes[&request], Outcome::Done { .. }),
+        "{:?}\n{}",
+        w.nodes[0].outcomes[&request],
+        tail(&w.log)
+    );
+    w.run_for(1_000);
+    assert_eq!(docket(&w, 2), docket(&w, 0));
+    w.power_off(0);
+    assert!(w.run_until(4_000, |w| w.runs_at(WEB) == Some("b")), "it votes\n{}", tail(&w.log));
 }
 
 #[test]

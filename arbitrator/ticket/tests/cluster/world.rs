@@ -17,7 +17,7 @@ use tierce_ticket::ledger::Ledger;
 use tierce_ticket::member::{
     Alarm, Effect, FoundingPlan, Input, Member, MemberSettings, PlannedMember, Standing,
 };
-use tierce_ticket::message::{Envelope, Lane, Readiness};
+use tierce_ticket::message::{Envelope, Lane, Message, Readiness};
 use tierce_ticket::time::{HolderTime, Now, VoterTime};
 use tierce_ticket::timing::{Profile, Timing};
 
@@ -523,6 +523,10 @@ impl World {
     }
 
     fn post(&mut self, from: usize, to: usize, lane: Lane, envelope: &Envelope) {
+        if let Message::Admitted { snapshot, .. } = &envelope.message {
+            let fits = snapshot.state.len() <= tierce_ticket::limits::SNAPSHOT_PART_BYTES;
+            assert!(fits, "a state larger than a part goes in parts");
+        }
         if self.cut.contains(&(from, to)) {
             return;
         }

@@ -11,7 +11,7 @@ use tierce_ticket::command::{Command, Outcome, RefusalCode};
 use tierce_ticket::docket::Docket;
 use tierce_ticket::entry::Policy;
 use tierce_ticket::ids::TicketName;
-use tierce_ticket::member::Standing;
+use tierce_ticket::member::{Input, Standing};
 use tokio::task::JoinSet;
 
 use super::Agent;
@@ -76,6 +76,8 @@ impl Agent {
         if !refused.is_empty() {
             return Err(refused.join("\n"));
         }
+        let told = self.shared.member.input(Input::Digest(new.digest()));
+        told.map_err(|_| "the member is busy; nothing was changed, ask again".to_owned())?;
         let mut said = Vec::new();
         let changed = old.changed_tickets(&new);
         if !changed.is_empty() {
@@ -90,7 +92,7 @@ impl Agent {
             said.push(format!("the policy of {} is set in the ledger", names.join(", ")));
         }
         if old.digest() != new.digest() {
-            said.push("the other sites' files must say the same; the digest is compared anew after a restart".to_owned());
+            said.push("the other sites' files must say the same: reload them too".to_owned());
         }
         match self.shared.host.link().reload_tenant(&tenant(&new)?) {
             Ok(_) => said.push("the certificate was read again".to_owned()),

@@ -150,6 +150,24 @@ impl Member {
         if ours { HelloReply::Known } else { HelloReply::Stranger }
     }
 
+    /// The own file was read again: the peers learn its digest, and it is compared with theirs.
+    pub(super) fn file_changed(&mut self, now: Now, digest: [u8; 16]) {
+        if digest == self.settings.digest {
+            return;
+        }
+        self.settings.digest = digest;
+        let up = self.peers.iter().filter(|(_, p)| p.up);
+        let up: Vec<(MemberName, Option<Hello>)> =
+            up.map(|(n, p)| (n.clone(), p.hello.clone())).collect();
+        for (name, theirs) in up {
+            let hello = self.own_hello(None);
+            self.send(&name, Lane::Stream, Message::Hello(hello), false);
+            if let Some(theirs) = theirs {
+                self.compare_files(now, &name, &theirs);
+            }
+        }
+    }
+
     fn compare_files(&mut self, now: Now, from: &MemberName, hello: &Hello) {
         let zero = [0u8; 16];
         if hello.digest != self.settings.digest

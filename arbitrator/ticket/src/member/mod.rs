@@ -116,6 +116,8 @@ pub enum Input {
     Readiness(Readiness),
     /// A fence device has confirmed power-off of all nodes of a session.
     DeviceProof(SessionId),
+    /// The configuration file was read again: its digest, for comparison with the peers'.
+    Digest([u8; 16]),
     /// Give up all tickets and close the session.
     Leave,
 }
@@ -484,6 +486,7 @@ impl Member {
                     f.steward.device_proof(session);
                 }
             }
+            Input::Digest(digest) => self.file_changed(now, digest),
             Input::Leave => {
                 // First of all nobody shall choose this site again.
                 let session = self.holder().and_then(Holder::session).unwrap_or_default();

@@ -53,6 +53,25 @@ fn a_grant_to_a_site_that_has_just_come_waits_for_its_first_report() {
 }
 
 #[test]
+fn a_file_that_was_read_again_is_compared_without_a_restart() {
+    let mut w = World::with_ticket(4, 2, 1, Mode::Auto);
+    let differs = |a: &Alarm| matches!(a, Alarm::DigestDiffers { .. });
+    assert!(!w.nodes.iter().any(|n| n.alarms.iter().any(differs)));
+    w.step(0, Input::Digest([8; 16]));
+    w.run_for(100);
+    let digest_at_b = |w: &World| {
+        let hello = w.nodes[1].member.as_ref().and_then(|m| m.peer_hello(&name("a")));
+        hello.map(|h| h.digest)
+    };
+    assert_eq!(digest_at_b(&w), Some([8; 16]));
+    assert!(w.nodes[1].alarms.iter().any(differs), "the other site says so");
+    let before = w.nodes[1].alarms.len();
+    w.step(1, Input::Digest([8; 16]));
+    w.run_for(100);
+    assert_eq!(w.nodes[1].alarms.len(), before, "equal again: no new alarm");
+}
+
+#[test]
 fn a_crashed_holder_is_followed_within_t_and_never_overlapped() {
     for seed in 0..20 {
         let mut w = World::with_ticket(seed, 2, 1, Mode::Auto);

@@ -1,21 +1,23 @@
 //! The world of the members; see `main.rs`.
 
+mod physical;
+mod story;
+
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use tierce_ticket::command::{Command, Outcome};
+use tierce_ticket::command::Outcome;
 use tierce_ticket::configuration::Role;
-use tierce_ticket::docket::Holding;
 use tierce_ticket::durable::{Durable, Record};
 use tierce_ticket::entry::{LossPolicy, Mode, Policy, Regrant};
-use tierce_ticket::holder::{Able, Holder, Order};
+use tierce_ticket::holder::{Able, Holder};
 use tierce_ticket::ids::{
     ClusterId, Incarnation, MemberName, PersistId, RequestId, StoreId, Term, TicketId, TicketName,
 };
 use tierce_ticket::ledger::Ledger;
 use tierce_ticket::member::{
-    Alarm, Effect, FoundingPlan, Input, Member, MemberSettings, PlannedMember, Standing,
+    Alarm, Effect, FoundingPlan, Input, Member, MemberSettings, PlannedMember,
 };
 use tierce_ticket::message::{Envelope, Lane, Message, Readiness};
 use tierce_ticket::time::{HolderTime, Now, VoterTime};
@@ -136,6 +138,10 @@ pub struct World {
     pub delay_ms: (u64, u64),
     next_request: u64,
     pub granted: BTreeMap<TicketId, Term>,
+    /// Newest term that each life of a node has seen.
+    terms: BTreeMap<(usize, u64, TicketId), Term>,
+    /// Where each term was granted to.
+    homes: BTreeMap<(TicketId, Term), MemberName>,
     pub log: String,
     pub steps: u64,
     pub overlap_checked: u64,
@@ -218,6 +224,8 @@ impl World {
             delay_ms: (1, 3),
             next_request: 1,
             granted: BTreeMap::new(),
+            terms: BTreeMap::new(),
+            homes: BTreeMap::new(),
             log: String::new(),
             steps: 0,
             overlap_checked: 0,
@@ -543,71 +551,6 @@ impl World {
         }
     }
 
-    fn obey(&mut self, i: usize, life: u64, order: &Order) {
-        self.note(&format!("{}: {order:?}", self.nodes[i].name));
-        match order {
-            Order::Run { ticket, term } => {
-                let n = &mut self.nodes[i];
-                n.running.insert(*ticket, Running { term: *term });
-                n.guard_d.insert(*ticket, n.session_d);
-                n.pinned.remove(ticket);
-            }
-            Order::Stop { ticket, term, .. } => {
-                let budget = self.timing.stop_budget.as_nanos() as u64;
-                let took =
-                    if self.nodes[i].slow_stop { 10 * budget } else { self.lots.below(budget) };
-                self.push(
-                    self.now + took,
-                    What::StopDone { node: i, life, ticket: *ticket, term: *term },
-                );
-            }
-            Order::Forget { .. } | Order::Prepare { .. } => {}
-            Order::Lease { deadline } => {
-                let n = &mut self.nodes[i];
-                n.session_d = *deadline;
-                for (ticket, d) in &mut n.guard_d {
-                    if !n.pinned.contains(ticket) {
-                        *d = *deadline;
-                    }
-                }
-                self.arm_guard(i, *deadline);
-            }
-            Order::TicketLease { ticket, deadline } => {
-                let d = self.nodes[i].guard_d.entry(*ticket).or_default();
-                *d = (*d).max(*deadline); // a guard only extends
-                self.nodes[i].pinned.insert(*ticket);
-                self.arm_guard(i, *deadline);
-            }
-        }
-        if let Order::Run { .. } = order {
-            let d = self.nodes[i].session_d;
-            self.arm_guard(i, d);
-        }
-    }
-
-    /// The guard looks at D − W, on the node's own clock: whatever still runs then is killed.
-    fn arm_guard(&mut self, i: usize, deadline: HolderTime) {
-        let at = self.real(i, deadline.minus(self.timing.watchdog).as_nanos());
-        self.push(at, What::Guard { node: i });
-    }
-
-    fn guard(&mut self, i: usize) {
-        let now = self.clock(i).holder;
-        let due: Vec<TicketId> = self.nodes[i]
-            .running
-            .keys()
-            .copied()
-            .filter(|t| {
-                let d = self.nodes[i].guard_d.get(t).copied().unwrap_or_default();
-                now >= d.minus(self.timing.watchdog)
-            })
-            .collect();
-        for t in due {
-            self.note(&format!("guard at {} kills ticket {t}", self.nodes[i].name));
-            self.nodes[i].running.remove(&t);
-        }
-    }
-
     /// Runs the next event; false when there is none before `until`.
     pub fn next(&mut self, until: u64) -> bool {
         if self.queue.peek().is_none_or(|d| d.at > until) {
@@ -700,98 +643,6 @@ impl World {
                 return done(self);
             }
         }
-    }
-
-    // ----- invariants --------------------------------------------------------------------
-
-    /// EXCL: at most one site runs anything under one ticket.
-    fn check_exclusive(&mut self) {
-        let mut where_: BTreeMap<TicketId, &MemberName> = BTreeMap::new();
-        for n in &self.nodes {
-            for t in n.running.keys() {
-                if let Some(other) = where_.insert(*t, &n.name) {
-                    panic!(
-                        "EXCL: ticket {t} runs at {other} and at {} at {}\n{}",
-                        n.name,
-                        self.now,
-                        tail(&self.log)
-                    );
-                }
-            }
-        }
-        self.overlap_checked += 1;
-    }
-
-    /// EPOCH: the term of a ticket only grows, and all dockets agree on who has it.
-    fn watch_terms(&mut self, i: usize) {
-        let Some(d) = self.nodes[i].member.as_ref().and_then(Member::docket) else { return };
-        for t in d.tickets() {
-            let newest = self.granted.entry(t.id).or_default();
-            *newest = (*newest).max(t.last_term);
-        }
-    }
-
-    // ----- helpers of stories ------------------------------------------------------------
-
-    pub fn ask(&mut self, who: usize, command: Command) -> RequestId {
-        let request = RequestId(self.next_request);
-        self.next_request += 1;
-        self.note(&format!("ask {}: {command:?}", self.nodes[who].name));
-        self.step(who, Input::Command { request, command });
-        request
-    }
-
-    /// Asks and waits for the outcome.
-    pub fn decide(&mut self, who: usize, command: Command) -> Outcome {
-        let request = self.ask(who, command);
-        let done = self.run_until(15_000, |w| w.nodes[who].outcomes.contains_key(&request));
-        assert!(done, "every command ends within its bound\n{}", tail(&self.log));
-        self.nodes[who].outcomes[&request].clone()
-    }
-
-    pub fn done(&mut self, who: usize, command: Command) -> Option<Term> {
-        match self.decide(who, command) {
-            Outcome::Done { term, .. } => term,
-            other => panic!("expected done, got {other:?}\n{}", tail(&self.log)),
-        }
-    }
-
-    pub fn runs_at(&self, t: TicketId) -> Option<&str> {
-        self.nodes.iter().find(|n| n.running.contains_key(&t)).map(|n| n.name.as_str())
-    }
-
-    pub fn holder_of(&self, i: usize, t: TicketId) -> Option<String> {
-        let d = self.nodes[i].member.as_ref()?.docket()?;
-        match &d.ticket(t)?.holding {
-            Holding::Held { site, .. } => Some(site.to_string()),
-            Holding::Free { .. } => None,
-        }
-    }
-
-    pub fn all_take_part(&self) -> bool {
-        self.nodes.iter().all(|n| {
-            n.member.as_ref().is_some_and(|m| {
-                *m.standing() == Standing::TakingPart
-                    && (n.role == Role::Arbitrator
-                        || m.holder().is_some_and(|h| h.session().is_some()))
-            })
-        })
-    }
-
-    pub fn leader(&self) -> Option<usize> {
-        self.nodes.iter().position(|n| n.member.as_ref().is_some_and(Member::leads))
-    }
-
-    /// A running cluster with ticket `web` (number 1), granted to a.
-    pub fn with_ticket(seed: u64, sites: usize, arbitrators: usize, mode: Mode) -> Self {
-        let mut w = Self::new(seed, sites, arbitrators);
-        assert!(w.run_until(10_000, World::all_take_part), "the cluster forms\n{}", tail(&w.log));
-        w.run_for(500);
-        w.done(0, Command::SetTicket { name: ticket("web"), policy: policy(mode) });
-        let term = w.done(0, Command::Grant { name: ticket("web"), to: name("a") });
-        assert!(term.is_some());
-        assert!(w.run_until(1_000, |w| w.runs_at(TicketId(1)) == Some("a")), "{}", tail(&w.log));
-        w
     }
 }
 

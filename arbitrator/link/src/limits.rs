@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::error::LinkError;
 
-/// Largest frame on a stream: 4 MiB. A snapshot of 10,000 tickets is below 2 MiB.
+/// Largest frame on a stream: 4 MiB. Larger states go in parts (snapshots: 256 KiB each).
 pub const MAX_FRAME_BYTES: usize = 4 << 20;
 /// A datagram up to this size fits every path that QUIC works on (1,200 bytes of UDP payload less
 /// the packet's own overhead).

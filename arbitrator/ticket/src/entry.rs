@@ -36,7 +36,12 @@ pub enum Payload {
     /// A new configuration; in force from its append on.
     Configuration(Configuration),
     /// Decisions on sessions and tickets, applied in order and whole.
-    Batch(Vec<Op>),
+    Batch(
+        #[serde(
+            deserialize_with = "crate::bounded::list::<_, _, { crate::limits::MAX_BATCH_OPS }>"
+        )]
+        Vec<Op>,
+    ),
 }
 
 /// What must hold before a ticket of a lost holder is granted again.

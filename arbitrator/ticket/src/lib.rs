@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+mod bounded;
 pub mod command;
 pub mod configuration;
 pub mod delegation;

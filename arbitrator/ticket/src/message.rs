@@ -16,6 +16,7 @@ use crate::ids::{
     TicketId,
 };
 use crate::ledger::{LedgerMessage, Snapshot};
+use crate::limits;
 use crate::time::VoterTime;
 
 /// One message with its address of origin.
@@ -159,6 +160,7 @@ pub enum Verdict {
         /// Newest configuration in the voter's log.
         config_index: ConfigIndex,
         /// Tickets of this session that this answer does not extend.
+        #[serde(deserialize_with = "crate::bounded::list::<_, _, { limits::MAX_REVOKING }>")]
         revoking: Vec<(TicketId, Term)>,
     },
     /// No promise.
@@ -186,6 +188,7 @@ pub struct Readiness {
     /// Why the site as a whole is not ready, if so.
     pub not_ready: Option<String>,
     /// Tickets with a finding of their own; all others are ready.
+    #[serde(deserialize_with = "crate::bounded::list::<_, _, { limits::MAX_TICKETS }>")]
     pub tickets: Vec<(TicketId, TicketReadiness)>,
 }
 

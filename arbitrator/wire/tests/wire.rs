@@ -1,61 +1,14 @@
-//! The format: golden bytes that must not change, both versions, and hostile input.
+//! The format: golden bytes that must not change, both versions; hostile input is in `fuzz.rs`.
+
+mod common;
 
 use std::time::Duration;
 
-use proptest::prelude::*;
-use tierce_ticket::command::{Command, Outcome};
-use tierce_ticket::entry::{FenceTarget, FenceVote, Proof};
-use tierce_ticket::ids::{
-    ClusterId, ConfigIndex, LogIndex, MemberId, RenewalSeq, RequestId, SessionId, Term, TicketId,
-};
-use tierce_ticket::ledger::LedgerMessage;
-use tierce_ticket::message::{Answer, Envelope, Message, Refused, Renew, Verdict};
+use common::{answer, envelope, samples};
+use tierce_ticket::ids::{ConfigIndex, RenewalSeq, SessionId};
+use tierce_ticket::message::{Answer, Message, Renew, Verdict};
 use tierce_ticket::time::VoterTime;
 use tierce_wire::{MAX_MESSAGE_BYTES, Version, WireError, decode, encode};
-
-fn envelope(message: Message) -> Envelope {
-    Envelope { cluster: ClusterId([0xC1; 16]), from: MemberId(2), message }
-}
-
-fn answer() -> Message {
-    Message::Answer(Answer {
-        session: SessionId(300),
-        seq: RenewalSeq(7),
-        clock: VoterTime::from_nanos(1_000_000),
-        verdict: Verdict::Promised {
-            promise: Duration::from_secs(1),
-            config_index: ConfigIndex(1),
-            revoking: vec![(TicketId(9), Term(44))],
-        },
-    })
-}
-
-fn samples() -> Vec<Message> {
-    let target = FenceTarget::Session(SessionId(300));
-    let vote = FenceVote { voter: MemberId(2), target, basis: Proof::Lapsed };
-    vec![
-        Message::Renew(Renew { session: SessionId(300), seq: RenewalSeq(7) }),
-        answer(),
-        Message::Answer(Answer {
-            session: SessionId(300),
-            seq: RenewalSeq(8),
-            clock: VoterTime::from_nanos(5),
-            verdict: Verdict::Refused(Refused::Fenced),
-        }),
-        Message::FenceRequest { target, device_proof: true },
-        Message::FenceReply { target, vote: Some(vote), wait: None },
-        Message::FenceReply { target, vote: None, wait: Some(Duration::from_millis(300)) },
-        Message::Ledger(LedgerMessage::TimeoutNow { ballot: tierce_ticket::ids::Ballot(5) }),
-        Message::Command {
-            request: RequestId(4),
-            command: Command::Resume { name: "web".parse().expect("a name") },
-        },
-        Message::CommandDone {
-            request: RequestId(4),
-            outcome: Outcome::Done { index: LogIndex(12), term: Some(Term(12)) },
-        },
-    ]
-}
 
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
@@ -143,27 +96,4 @@ fn a_promise_longer_than_any_configuration_allows_is_refused() {
     });
     let bytes = encode(Version::V2, 1, &envelope(message)).expect("encodes");
     assert_eq!(decode(&bytes), Err(WireError::Bounds("a promise")));
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20_000))]
-
-    /// The fuzz target as a property: total on any bytes, and what decodes encodes again.
-    #[test]
-    fn any_bytes_decode_to_a_message_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 0..400), valid in any::<bool>()) {
-        if valid && !bytes.is_empty() {
-            bytes[0] = 1 + bytes[0] % 2;
-        }
-        if let Ok(d) = decode(&bytes) {
-            prop_assert!(encode(d.version, d.hlc, &d.envelope).is_ok());
-        }
-    }
-
-    #[test]
-    fn a_message_with_flipped_bytes_never_panics(which in 0usize..9, at in any::<prop::sample::Index>(), xor in 1u8..) {
-        let mut bytes = encode(Version::V2, 3, &envelope(samples()[which].clone())).expect("encodes");
-        let at = at.index(bytes.len());
-        bytes[at] ^= xor;
-        let _ = decode(&bytes);
-    }
 }

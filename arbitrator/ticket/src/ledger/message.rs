@@ -97,6 +97,7 @@ pub struct Append {
     /// Its ballot.
     pub prev_ballot: Ballot,
     /// Without gaps.
+    #[serde(deserialize_with = "crate::bounded::entries")]
     pub entries: Vec<Entry>,
     /// The leader's commit index.
     pub commit: LogIndex,

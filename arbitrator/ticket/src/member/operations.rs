@@ -148,7 +148,11 @@ impl Member {
         if let Some(missing) = t.proof_missing() {
             let what = format!("{name} waits for proof ({missing:?}) that its old holder is down")
                 .to_lowercase();
-            return Err(refuse(RefusalCode::Unsafe, what, "confirm it: tierce fence confirm SITE --note HOW_YOU_KNOW"));
+            return Err(refuse(
+                RefusalCode::Unsafe,
+                what,
+                "confirm it: tierce fence confirm SITE --note HOW_YOU_KNOW",
+            ));
         }
         let session = self.eligible_or_refuse(now, t, to)?;
         Ok(vec![Op::Grant { ticket: t.id, to: session, automatic: false }])

@@ -72,6 +72,8 @@ const TABLE: &[(&str, &str, &[&str])] = &[
             "tierce-arbitrator",
         ],
     ),
+    ("tierce-rig", "driver", &["tierce-wire"]),
+    ("tierce-bench", "bin", &["tierce-rig", "tierce-ticket", "tierce-wire", "tierce-link"]),
 ];
 
 fn root() -> PathBuf {

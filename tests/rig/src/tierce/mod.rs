@@ -1,0 +1,394 @@
+//! Tierce on three machines: two sites and an arbitrator, made as a user makes them.
+//!
+//! The authority is initialised and the first site's certificate issued where it runs; the second
+//! site and the arbitrator join over the network with join strings. Each daemon is the installed
+//! program with its file, guards included. Faults are done to machines, processes and the switch;
+//! the daemons are never told.
+
+mod ask;
+mod file;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+use tierce_wire::control::{Ask, Reply, StatusView};
+
+pub use ask::ask_at;
+pub use file::{Lease, Options};
+
+use crate::build::Programs;
+use crate::clock::{Mono, mono_of_utc};
+use crate::error::{Result, RigError};
+use crate::files::{Lines, tail, until};
+use crate::limits::{ANSWER, FORM};
+use crate::machine::Machine;
+use crate::net::Net;
+use crate::proc::Proc;
+use crate::witness::{Life, Witness, both};
+
+/// Names of the members by number: two sites, then the arbitrator.
+pub const NAMES: [&str; 3] = ["paris", "rome", "zurich"];
+/// Number of the arbitrator.
+pub const THIRD: usize = 2;
+/// Where members listen.
+const PORT: u16 = 9930;
+const TENANT: &str = "rig";
+
+/// The other site.
+pub fn other(site: usize) -> usize {
+    1 - site
+}
+
+/// A running cluster. Everything of it ends when it is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    // Processes end before machines, machines before the network and the files.
+    daemons: [Option<Proc>; 3],
+    machines: [Machine; 3],
+    net: Net,
+    dir: TempDir,
+    programs: Programs,
+    options: Options,
+}
+
+impl Cluster {
+    /// Three machines, certificates, files; then everything is started and the cluster forms.
+    pub fn start(options: Options) -> Result<Self> {
+        let programs = Programs::find()?;
+        let tool = programs.path("tierce-rig-tool")?;
+        let net = Net::new(3, &options.rule, options.seed)?;
+        let dir = tempfile::Builder::new().prefix("tierce-rig-").tempdir();
+        let dir = dir.map_err(RigError::system("a directory"))?;
+        let [a, b, c] = [0, 1, 2].map(|n| Machine::new(NAMES[n], &tool, net.space(n)));
+        let machines = [a?, b?, c?];
+        let mut cluster =
+            Self { daemons: [None, None, None], machines, net, dir, programs, options };
+        cluster.write_files(&tool)?;
+        cluster.join_all()?;
+        cluster.formed()?;
+        Ok(cluster)
+    }
+
+    fn write_files(&self, tool: &Path) -> Result<()> {
+        let what = || RigError::system("writing a site's file");
+        let agents = self.path("ocf/resource.d/rig");
+        std::fs::create_dir_all(&agents).map_err(what())?;
+        std::os::unix::fs::symlink(tool, agents.join("witness")).map_err(what())?;
+        for site in 0..THIRD {
+            let text = file::site(&self.options, self.dir.path(), site, &self.programs)?;
+            std::fs::write(self.file(site), text).map_err(what())?;
+        }
+        Ok(())
+    }
+
+    /// As the README says it for three real machines.
+    fn join_all(&mut self) -> Result<()> {
+        let (ca, here) = (self.path("ca"), &self.machines[0]);
+        let mut init = self.tierce()?;
+        init.args(["pki", "init", "--tenant", TENANT, "--dir"]).arg(&ca);
+        here.run(init)?;
+        let mut issue = self.tierce()?;
+        issue.args(["pki", "issue", "--role", "site", "--name", NAMES[0], "--ca"]).arg(&ca);
+        issue.arg("--dir").arg(self.path(NAMES[0]).join("pki"));
+        here.run(issue)?;
+        self.start_daemon(0)?;
+
+        let string = self.invite("site", NAMES[1])?;
+        let mut join = || {
+            let mut join = self.tierce().ok()?;
+            join.args(["pki", "join", &string, "--dir"]).arg(self.path(NAMES[1]).join("pki"));
+            self.machines[1].run(join).ok()
+        };
+        until(FORM, &mut join).ok_or_else(|| self.late("rome joins", FORM))?;
+
+        let string = self.invite("arbitrator", NAMES[THIRD])?;
+        let mut add = Command::new(self.programs.path("tierce-arbitrator")?);
+        add.args(["tenant", "add", TENANT, "--max-tickets", "16384", "--join", &string, "--data"]);
+        add.arg(self.path(NAMES[THIRD]));
+        self.machines[THIRD].run(add)?;
+        self.start_daemon(THIRD)?;
+        self.start_daemon(1)
+    }
+
+    fn tierce(&self) -> Result<Command> {
+        Ok(Command::new(self.programs.path("tierce")?))
+    }
+
+    fn invite(&self, role: &str, name: &str) -> Result<String> {
+        let mut invite = self.tierce()?;
+        let address = format!("{}:{PORT}", Net::address(0));
+        invite.args(["pki", "invite", "--role", role, "--name", name, "--address", &address]);
+        let out = self.machines[0].run({
+            invite.arg("--ca").arg(self.path("ca"));
+            invite
+        })?;
+        Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
+    }
+
+    // ---- places -------------------------------------------------------------------------------
+
+    /// A path in the cluster's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn file(&self, site: usize) -> PathBuf {
+        self.path(&format!("{}.toml", NAMES[site]))
+    }
+
+    /// A member's log.
+    pub fn log(&self, member: usize) -> PathBuf {
+        self.path(&format!("{}.log", NAMES[member]))
+    }
+
+    /// The network.
+    pub fn net(&self) -> &Net {
+        &self.net
+    }
+
+    /// A member's machine.
+    pub fn machine(&self, member: usize) -> &Machine {
+        &self.machines[member]
+    }
+
+    /// What it was made from.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The ends of all logs, for an error.
+    pub fn tails(&self) -> String {
+        (0..3).map(|m| tail(&self.log(m))).collect()
+    }
+
+    fn late(&self, what: &str, within: Duration) -> RigError {
+        RigError::Late { what: what.to_owned(), within, logs: self.tails() }
+    }
+
+    /// Keeps the cluster's files when it ends, and says where they are.
+    pub fn keep_files(&mut self) -> PathBuf {
+        self.dir.disable_cleanup(true);
+        self.dir.path().to_owned()
+    }
+
+    // ---- processes and faults -----------------------------------------------------------------
+
+    /// Starts a member's daemon.
+    pub fn start_daemon(&mut self, member: usize) -> Result<()> {
+        let mut command;
+        if member == THIRD {
+            command = Command::new(self.programs.path("tierce-arbitrator")?);
+            command.args(["run", "--user", "root", "--listen", &format!("0.0.0.0:{PORT}")]);
+            command.arg("--data").arg(self.path(NAMES[THIRD]));
+            command.env("RUNTIME_DIRECTORY", "/run/tierce");
+        } else {
+            command = Command::new(self.programs.path("tierce-agent")?);
+            command.args(["run", "--config"]).arg(self.file(member));
+        }
+        let started = self.machines[member].start("daemon", command, &self.log(member))?;
+        self.daemons[member] = Some(started);
+        Ok(())
+    }
+
+    /// The daemon's process.
+    pub fn daemon(&self, member: usize) -> Result<&Proc> {
+        self.daemons[member].as_ref().ok_or_else(|| RigError::Off(NAMES[member].to_owned()))
+    }
+
+    /// SIGKILL to a member's daemon and to nothing else: its guard and its resources stay.
+    pub fn kill_daemon(&mut self, member: usize) {
+        self.daemons[member] = None;
+    }
+
+    /// Freezes a member's daemon and nothing else, or lets it go on.
+    pub fn freeze_daemon(&self, member: usize, frozen: bool) -> Result<()> {
+        let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
+        self.daemon(member)?.signal(signal)
+    }
+
+    /// Everything of a member ends at once, and nothing leaves or reaches it any more.
+    pub fn power_off(&mut self, member: usize) {
+        self.net.isolate(member);
+        self.machines[member].power_off();
+        self.daemons[member] = None;
+    }
+
+    /// Back again: booted, connected, its daemon started.
+    pub fn power_on(&mut self, member: usize) -> Result<()> {
+        self.machines[member].power_on()?;
+        self.net.rejoin(member);
+        self.start_daemon(member)
+    }
+
+    // ---- asking -------------------------------------------------------------------------------
+
+    /// Asks a site's daemon; the final answer.
+    pub fn ask(&self, site: usize, ask: &Ask) -> Result<Reply> {
+        ask_at(&self.path(NAMES[site]).join("control.sock"), ask, ANSWER)
+    }
+
+    /// A site's status, if it answers.
+    pub fn status(&self, site: usize) -> Option<StatusView> {
+        match self.ask(site, &Ask::Status { linear: false }) {
+            Ok(Reply::Status(status)) => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Asks for something that must be done.
+    pub fn must(&self, site: usize, ask: &Ask) -> Result<u64> {
+        match self.ask(site, ask)? {
+            Reply::Done { term, .. } => Ok(term.unwrap_or(0)),
+            other => Err(RigError::Answer { what: format!("{ask:?}"), said: format!("{other:?}") }),
+        }
+    }
+
+    /// Grants a ticket to a site, asked there; done when its resources run.
+    pub fn grant(&self, ticket: &str, site: usize) -> Result<u64> {
+        let wait_ms = ANSWER.as_millis() as u64;
+        let (name, to) = (ticket.to_owned(), NAMES[site].to_owned());
+        self.must(site, &Ask::Grant { name, to, wait_ms })
+    }
+
+    /// Moves a ticket to a site, asked at the other; done when its resources run.
+    pub fn shift(&self, ticket: &str, to: usize) -> Result<u64> {
+        let wait_ms = ANSWER.as_millis() as u64;
+        let (name, note) = (ticket.to_owned(), "the rig".to_owned());
+        let ask = Ask::Move { name, to: NAMES[to].to_owned(), note, wait_ms };
+        self.must(other(to), &ask)
+    }
+
+    /// Waits until both sites agree that everything is in order: a majority, all members connected,
+    /// both sessions open, all tickets of the file there.
+    pub fn formed(&self) -> Result<()> {
+        let due = self.options.tickets();
+        let good = |site: usize| {
+            let s = self.status(site)?;
+            let sites = s.members.iter().filter(|m| m.role == "site");
+            let members = s.members.iter().filter(|m| m.name != NAMES[site]);
+            (s.quorate
+                && s.standing == "taking-part"
+                && sites.clone().count() == 2
+                && sites.clone().all(|m| m.session.is_some())
+                && members.clone().all(|m| m.connected)
+                && s.tickets.len() >= due)
+                .then_some(())
+        };
+        for site in 0..THIRD {
+            let what = || self.late(&format!("all is in order at {}", NAMES[site]), FORM);
+            until(FORM, || good(site)).ok_or_else(what)?;
+        }
+        Ok(())
+    }
+
+    /// The ticket's holder as one site knows it.
+    pub fn holder(&self, site: usize, ticket: &str) -> Option<usize> {
+        match self.ask(site, &Ask::Ticket { name: ticket.to_owned() }) {
+            Ok(Reply::Ticket(t)) if t.state == "held" => {
+                NAMES[..THIRD].iter().position(|n| Some(*n) == t.site.as_deref())
+            }
+            _ => None,
+        }
+    }
+
+    /// Waits until all is in order, both sites name the same holder of a witnessed ticket, and it
+    /// runs there and nowhere else. Restarted voters may vote again, too (R2).
+    pub fn calm(&self, ticket: &str) -> Result<usize> {
+        self.formed()?;
+        let found = until(FORM, || {
+            let holder = self.holder(0, ticket)?;
+            let agreed = self.holder(1, ticket) == Some(holder);
+            let runs = |site| self.witness(site, ticket).runs();
+            (agreed && runs(holder) && !runs(other(holder))).then_some(holder)
+        });
+        let holder = found.ok_or_else(|| self.late(&format!("{ticket} is held in calm"), FORM))?;
+        std::thread::sleep(self.options.lease.promise + Duration::from_millis(200));
+        Ok(holder)
+    }
+
+    // ---- what happened ------------------------------------------------------------------------
+
+    /// The witness of a ticket at a site.
+    pub fn witness(&self, site: usize, ticket: &str) -> Witness {
+        Witness::of(self.path(&format!("{ticket}-{}.witness", NAMES[site])))
+    }
+
+    /// Lives of a ticket's witness at both sites.
+    pub fn lives(&self, ticket: &str) -> [Vec<Life>; 2] {
+        [0, 1].map(|site| self.witness(site, ticket).lives())
+    }
+
+    /// How long a ticket's witness ran at both sites at once since `from`.
+    pub fn overlap(&self, ticket: &str, from: Mono) -> Duration {
+        let [one, two] = self.lives(ticket).map(|lives| {
+            let late = |l: Life| (l.to > from).then_some(Life { from: l.from.max(from), ..l });
+            lives.into_iter().filter_map(late).collect::<Vec<_>>()
+        });
+        both(&one, &two)
+    }
+
+    /// Grants to a site that its own daemon notes from now on.
+    pub fn watch_grants(&self, site: usize) -> Grants {
+        Grants { site, lines: Lines::from_now(self.log(site)) }
+    }
+}
+
+/// Grants to a site as they come: the moment at which that site's daemon has seen the decision to be
+/// the cluster's and tells its runner to begin.
+#[derive(Clone, Debug)]
+pub struct Grants {
+    site: usize,
+    lines: Lines,
+}
+
+impl Grants {
+    /// Those since the last look: ticket and moment.
+    pub fn new_ones(&mut self) -> Vec<(String, Mono)> {
+        let site = NAMES[self.site];
+        self.lines.next_lines().iter().filter_map(|line| grant(line, site)).collect()
+    }
+
+    /// Waits for the first one.
+    pub fn first(&mut self, within: Duration) -> Option<Mono> {
+        until(within, || self.new_ones().first().map(|(_, at)| *at))
+    }
+}
+
+fn grant(line: &str, site: &str) -> Option<(String, Mono)> {
+    if !line.contains(r#""granted""#) {
+        return None;
+    }
+    let line: Value = serde_json::from_str(line).ok()?;
+    let fields = &line["fields"];
+    let fits = fields["message"] == "granted" && fields["site"] == site;
+    let ticket = fields["ticket"].as_str().filter(|_| fits)?;
+    Some((ticket.to_owned(), mono_of_utc(line["time"].as_str()?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_grants_to_this_site_are_grants() {
+        let line = |site: &str, message: &str| {
+            format!(
+                r#"{{"time":"2001-01-02T03:04:05.000006Z","level":"INFO","fields":{{"message":"{message}","ticket":"web","site":"{site}","term":"3"}}}}"#
+            )
+        };
+        assert_eq!(grant(&line("rome", "granted"), "rome").map(|g| g.0), None, "before boot");
+        assert!(grant(&line("paris", "granted"), "rome").is_none());
+        assert!(grant(&line("rome", "released"), "rome").is_none());
+        assert!(grant("granted", "rome").is_none());
+        let now = time::OffsetDateTime::now_utc();
+        let format = time::format_description::well_known::Rfc3339;
+        let text = now.format(&format).unwrap();
+        let line = line("rome", "granted").replace("2001-01-02T03:04:05.000006Z", &text);
+        let (ticket, at) = grant(&line, "rome").unwrap();
+        assert!(ticket == "web" && Mono::now().since(at) < Duration::from_secs(1));
+    }
+}

@@ -202,6 +202,8 @@ fn write_in_place(path: &PathBuf, sector: &[u8; SECTOR_BYTES]) -> Result<(), Sto
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::SECTOR_DATA_BYTES;
+    use tierce_tests::fuzz;
 
     fn sample(turn: u64) -> Control {
         Control {
@@ -250,6 +252,26 @@ mod tests {
                 std::fs::write(&path, &whole).unwrap();
             }
         }
+    }
+
+    /// A good seal does not make its fields good.
+    #[test]
+    fn any_fields_under_a_good_seal_are_a_control_file_or_are_refused() {
+        let turn = 7;
+        let samples = vec![encode(&sample(turn))[..SECTOR_DATA_BYTES].to_vec()];
+        let seal = Seal::new(DOMAIN, None, 0);
+        bolero::check!().for_each(|bytes: &[u8]| {
+            for input in fuzz::inputs(&samples, bytes) {
+                let fields = &input[..input.len().min(SECTOR_DATA_BYTES)];
+                let sector = seal.single(0, turn, fields);
+                if let Finding::Whole(control) = decode(&sector) {
+                    assert_eq!(encode(&control), sector);
+                }
+                let mut raw = [0; SECTOR_BYTES];
+                raw[..fields.len()].copy_from_slice(fields);
+                assert!(!matches!(decode(&raw), Finding::Whole(_)), "a seal by accident");
+            }
+        });
     }
 
     #[test]

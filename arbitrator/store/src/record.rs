@@ -177,6 +177,7 @@ fn decode_record(bytes: &[u8], expected: Seq) -> Result<Decoded, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tierce_tests::fuzz;
 
     fn sample() -> Vec<OwnedRecord> {
         [0, 1, 23, 24, 499, 500, 501, 3000]
@@ -238,5 +239,36 @@ mod tests {
         assert!(encode_batch(Seq(1), &[largest], false).is_ok());
         let refused = encode_batch(Seq(1), &[largest; 4], false);
         assert!(matches!(refused, Err(StoreError::TooLarge { what: "a batch", .. })));
+    }
+
+    /// Sectors as recovery hands them on: whatever they hold, no batch is made of anything else than
+    /// what was written, and a batch that is made says so again.
+    #[test]
+    fn any_bytes_are_a_batch_or_an_error() {
+        let one = vec![OwnedRecord { kind: 9, payload: b"truth".to_vec() }];
+        let samples = vec![encoded(&sample()), encoded(&one)];
+        bolero::check!().for_each(|bytes: &[u8]| {
+            let piece = usize::from(bytes.first().copied().unwrap_or(0)) + 1;
+            for input in fuzz::inputs(&samples, bytes) {
+                let mut decoder = BatchDecoder::new(Seq(5));
+                for chunk in input.chunks(piece) {
+                    match decoder.push(chunk) {
+                        Ok(false) => {}
+                        Ok(true) => {
+                            let stored = decoder.into_records();
+                            let records: Vec<_> = stored.iter().map(|s| s.record.clone()).collect();
+                            let checkpoint = stored.iter().all(|s| s.checkpoint);
+                            let mixed = !checkpoint && stored.iter().any(|s| s.checkpoint);
+                            let refs: Vec<_> = records.iter().map(OwnedRecord::borrowed).collect();
+                            let again = encode_batch(Seq(5), &refs, checkpoint).unwrap();
+                            // A mixture of marks, which nobody writes, has its marks in its bytes.
+                            assert!(mixed || input.starts_with(&again), "another batch came out");
+                            break;
+                        }
+                        Err(_) => break,
+                    }
+                }
+            }
+        });
     }
 }

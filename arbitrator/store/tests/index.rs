@@ -5,6 +5,7 @@
 mod common;
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use common::{Dice, disk_dir};
 use tierce_store::{
@@ -15,8 +16,17 @@ fn key(log_index: u64, sub: u32) -> HistoryKey {
     HistoryKey { log_index, sub }
 }
 
+/// Waits for the lock: the database gives it up a moment after its last handle is gone.
 fn open(dir: &Path) -> OpenedIndex {
-    Index::open(dir).unwrap()
+    let by = Instant::now() + Duration::from_secs(10);
+    loop {
+        match Index::open(dir) {
+            Err(e) if e.to_string().contains("lock") && Instant::now() < by => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => return other.unwrap(),
+        }
+    }
 }
 
 /// Rows for one tenant, with its mark at 300.

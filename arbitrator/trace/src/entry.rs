@@ -118,7 +118,12 @@ impl Entry {
         for _ in self.process.chars().count()..process_width {
             out.push(' ');
         }
-        let _ = write!(out, " {level:<5} ");
+        out.push(' ');
+        push_safe(&mut out, level);
+        for _ in level.chars().count()..5 {
+            out.push(' ');
+        }
+        out.push(' ');
         push_safe(&mut out, subject);
         if let Some(message) = self.get("message").and_then(Value::as_str) {
             out.push_str(": ");

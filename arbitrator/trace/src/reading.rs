@@ -125,3 +125,87 @@ fn find_header(bytes: &[u8]) -> std::result::Result<Header, BadHeader> {
         _ => Err(BadHeader::NotOurs),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encode::Encoder;
+    use crate::layout::{Sender, Stamp, write_record};
+    use crate::{Field, merge, render};
+    use tierce_tests::fuzz;
+
+    fn header() -> Header {
+        Header {
+            capacity: 4096,
+            run: 0xdead_beef,
+            pid: 7,
+            process: "agent@paris".into(),
+            boot_id: "0f1e2d3c-0000-1111-2222-333344445555".into(),
+            started_wall_ns: 12,
+        }
+    }
+
+    fn payload() -> Vec<u8> {
+        let mut buffer = [0; 512];
+        let mut e = Encoder::new(&mut buffer, "log");
+        e.field("level", "INFO".into());
+        e.field("site", "Zürich \u{1b}[2J".into());
+        e.field("max", u64::MAX.into());
+        e.field("min", i64::MIN.into());
+        e.field("raw", Field::Bytes(&[0, 255]));
+        let (used, _) = e.finish();
+        buffer[..used].to_vec()
+    }
+
+    /// A recording of these payloads, one after the other, each behind a good checksum.
+    fn recording(payloads: &[&[u8]]) -> Vec<u8> {
+        let mut file = vec![0; HEADER_BYTES];
+        for at in HEADER_COPIES {
+            let copy = header().encode();
+            file[at..at + copy.len()].copy_from_slice(&copy);
+        }
+        for (n, payload) in (0..).zip(payloads) {
+            let mut room = vec![0; slotted(payload.len())];
+            let heard = crate::layout::Heard { sender: Sender::of("agent@rome"), stamp: n * 9 };
+            let stamp = Stamp {
+                sequence: n,
+                boot_ns: n,
+                wall_ns: u64::MAX - n,
+                hlc: n * 10,
+                heard: (n % 2 == 1).then_some(heard),
+                cut: false,
+            };
+            write_record(&mut room, header().seed(), &stamp, payload);
+            file.extend(room);
+        }
+        file
+    }
+
+    /// Whatever lies in the file or under a record's checksum, it is read, merged and shown; nothing
+    /// that a peer wrote steers the reader's terminal.
+    #[test]
+    fn any_file_is_a_recording_or_refused_and_can_be_shown() {
+        let payload = payload();
+        let files = vec![recording(&[&payload, b"", &payload]), recording(&[])];
+        let payloads = vec![payload];
+        bolero::check!().for_each(|bytes: &[u8]| {
+            let mut read = Vec::new();
+            for file in fuzz::inputs(&files, bytes) {
+                read.extend(Recording::parse(&file));
+            }
+            for payload in fuzz::inputs(&payloads, bytes) {
+                let payload = &payload[..payload.len().min(crate::layout::MAX_PAYLOAD)];
+                let good = Recording::parse(&recording(&[payload, payload])).unwrap();
+                assert_eq!((good.entries.len(), good.torn, good.missing), (2, 0, 0));
+                assert!(good.entries[0].fields.len() * 2 <= payload.len(), "two bytes a field");
+                read.push(good);
+            }
+            let total: usize = read.iter().map(|r| r.entries.len()).sum();
+            let merged = merge(&read);
+            assert!(merged.len() <= total);
+            let lines = render(&merged);
+            assert!(!lines.chars().any(|c| c.is_control() && c != '\n'), "{lines:?}");
+            serde_json::to_string(&merged).unwrap();
+        });
+    }
+}

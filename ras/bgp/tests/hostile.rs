@@ -1,35 +1,19 @@
-//! Damaged messages against both cores: never a panic, and a session either lives or says why.
+//! Fuzz targets for both cores: never a panic, and a session either lives or says why.
 #![allow(clippy::unwrap_used)]
+
+mod common;
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use common::{ROUTER_AS, peer_id};
+use netgauze_bgp_pkt::update::BgpUpdateMessage;
 use tierce_bgp::rib::Rib;
 use tierce_bgp::session::{Event, Session, SessionConfig};
+use tierce_bgp::speaker::{Effect, Input};
 use tierce_bgp::wire::{self, Notification, PathTemplate};
-use tierce_bgp::{Asn, GracefulRestartPolicy, IpNet, Med, PeerId};
-
-/// A small generator with a seed to print; tests need repeatable, not secret, numbers.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-    fn below(&mut self, bound: usize) -> usize {
-        (self.roll() % bound as u64) as usize
-    }
-}
-
-fn dice() -> Dice {
-    let given = std::env::var("TIERCE_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
-    let seed = given.unwrap_or_else(|| std::process::id().into()) | 1;
-    println!("reproduce with TIERCE_SEED={seed}");
-    Dice(seed)
-}
+use tierce_bgp::{Asn, GracefulRestartPolicy, IpNet, Med, PeerId, Speaker, State, Term};
+use tierce_tests::fuzz;
 
 fn session(wants_routes: bool, now: Instant) -> Session {
     let config = SessionConfig {
@@ -41,6 +25,18 @@ fn session(wants_routes: bool, now: Instant) -> Session {
         wants_routes,
     };
     Session::new(config, now)
+}
+
+/// A speaker that announces two prefixes to a router at 127.0.0.1.
+fn speaker() -> Speaker {
+    let config = common::site(1, "127.0.0.1:179".parse().unwrap());
+    let mut speaker = Speaker::new(config.clone()).unwrap();
+    for prefix in ["192.0.2.10/32", "2001:db8::/48"].map(|p| p.parse().unwrap()) {
+        let term = Term(common::BASE.0 + 7);
+        let med = config.metric(prefix, term).unwrap();
+        speaker.step(Instant::now(), Input::Announce { prefix, term, med });
+    }
+    speaker
 }
 
 fn template() -> PathTemplate {
@@ -80,82 +76,108 @@ fn samples() -> Vec<Vec<u8>> {
     samples
 }
 
-fn damage(dice: &mut Dice, message: &mut Vec<u8>) {
-    for _ in 0..dice.below(5) {
-        // The marker is left alone mostly: behind it lies what is worth testing.
-        let from = if dice.below(10) == 0 { 0 } else { 18.min(message.len() - 1) };
-        let at = from + dice.below(message.len() - from);
-        match dice.below(5) {
-            0 => message[at] = dice.roll() as u8,
-            1 => message[at] ^= 1 << dice.below(8),
-            2 => message[at] = [0, 1, 0x7f, 0xff][dice.below(4)],
-            3 if message.len() > 23 => drop(message.remove(at)),
-            _ => message.insert(at, dice.roll() as u8),
-        }
-    }
-    // Most of the time the length is made right again, so that the body is looked at.
-    if dice.below(4) > 0 && message.len() >= 19 {
+/// The length made right again, so that the body is looked at.
+fn resized(mut message: Vec<u8>) -> Vec<u8> {
+    if message.len() >= 19 {
         let length = (message.len() as u16).to_be_bytes();
         message[16..18].copy_from_slice(&length);
     }
+    message
+}
+
+/// Streams of one message: as the fuzzer has it, damaged samples with the length that the damage
+/// left and with the right one, and any octets behind a good header.
+fn streams(samples: &[Vec<u8>], bytes: &[u8]) -> Vec<Vec<u8>> {
+    let [raw, damaged] = fuzz::inputs(samples, bytes);
+    let mut framed = vec![0xff; 18];
+    framed.push(1 + bytes.len() as u8 % 5);
+    framed.extend(&bytes[..bytes.len().min(4_000)]);
+    vec![raw, resized(damaged.clone()), damaged, resized(framed)]
+}
+
+/// What must hold of every session at its end; gives whether it ended.
+fn drained(session: &mut Session, mut update: impl FnMut(&BgpUpdateMessage)) -> bool {
+    let mut down = 0;
+    while let Some(event) = session.poll() {
+        match event {
+            Event::Update(u) => update(&u),
+            Event::Send(octets) => assert!(octets.len() <= 4_096),
+            Event::Down(_) => down += 1,
+            _ => {}
+        }
+    }
+    assert!(down <= 1, "a session ended {down} times");
+    assert_eq!(down == 1, session.deadline().is_none());
+    down == 1
 }
 
 #[test]
-fn no_stream_of_damaged_messages_makes_a_session_or_the_route_table_panic() {
-    let mut dice = dice();
-    let now = Instant::now();
+fn no_octets_make_a_session_or_the_collectors_table_panic() {
     let samples = samples();
-    let (mut updates, mut ended, mut established) = (0_u32, 0_u32, 0_u32);
-    for round in 0..40_000 {
-        let mut session = session(round % 8 != 0, now);
-        let mut rib = Rib::default();
-        let peer = PeerId(Ipv4Addr::new(10, 0, 0, 1));
-        if round % 4 != 0 {
-            session.received(now, &wire::open(Asn(65_001), 9, peer.0));
-            session.received(now, &wire::keepalive());
-            established += u32::from(session.is_established());
-        }
-        let mut stream = Vec::new();
-        for _ in 0..=dice.below(4) {
-            let mut message = samples[dice.below(samples.len())].clone();
-            damage(&mut dice, &mut message);
-            stream.extend_from_slice(&message);
-        }
-        let cut = dice.below(stream.len() + 1);
-        session.received(now, &stream[..cut]);
-        session.received(now, &stream[cut..]);
-        session.tick(now + Duration::from_secs(dice.roll() % 20));
-        let mut down = 0;
-        while let Some(event) = session.poll() {
-            match event {
-                Event::Update(update) => {
-                    updates += 1;
-                    let _ = rib.update(peer, &update, now);
+    let peer = PeerId(Ipv4Addr::new(10, 0, 0, 1));
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let now = Instant::now();
+        let cut = usize::from(bytes.last().copied().unwrap_or(0));
+        for stream in streams(&samples, bytes) {
+            let _ = wire::decode_update(&stream);
+            for established in [false, true] {
+                let mut session = session(true, now);
+                if established {
+                    session.received(now, &wire::open(Asn(65_001), 9, peer.0));
+                    session.received(now, &wire::keepalive());
+                    assert!(session.is_established());
                 }
-                Event::Send(octets) => assert!(octets.len() <= 4_096),
-                Event::Down(_) => down += 1,
-                _ => {}
+                let (first, second) = stream.split_at(cut.min(stream.len()));
+                session.received(now, first);
+                session.received(now, second);
+                session.tick(now + Duration::from_secs(cut as u64 % 20));
+                let mut rib = Rib::default();
+                let ended = drained(&mut session, |update| {
+                    let _ = rib.update(peer, update, now);
+                });
+                if ended {
+                    rib.drop_peer(peer, now);
+                    assert_eq!(rib.count(peer), 0, "no route outlives its session");
+                }
             }
         }
-        assert!(down <= 1, "a session ended {down} times");
-        assert_eq!(down == 1, session.deadline().is_none());
-        ended += down;
-    }
-    println!("{established} established, {updates} updates understood, {ended} sessions ended");
-    assert!(updates > 1_000 && ended > 10_000, "{updates} updates, {ended} ended");
+    });
 }
 
 #[test]
-fn random_octets_behind_a_good_header_never_panic() {
-    let mut dice = dice();
-    let now = Instant::now();
-    for _ in 0..100_000 {
-        let body: Vec<u8> = (0..dice.below(80)).map(|_| dice.roll() as u8).collect();
-        let mut octets = vec![0xff; 16];
-        octets.extend_from_slice(&((19 + body.len()) as u16).to_be_bytes());
-        octets.push(1 + dice.below(5) as u8);
-        octets.extend_from_slice(&body);
-        let _ = wire::decode_update(&octets);
-        session(true, now).received(now, &octets);
-    }
+fn no_octets_make_the_speaker_panic_or_forget_how_to_begin_again() {
+    let samples = samples();
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let mut now = Instant::now();
+        let mut speaker = speaker();
+        speaker.step(now, Input::Start);
+        // Three connections, one after the other, each with another reading of the same bytes.
+        for (n, stream) in streams(&samples, bytes).into_iter().enumerate() {
+            while let Some(effect) = speaker.poll_effect() {
+                assert!(!matches!(effect, Effect::Up(_)), "established with nobody");
+            }
+            assert_eq!(speaker.state(), State::Connect, "connection {n}");
+            speaker.step(now, Input::Connected);
+            if bytes.len().is_multiple_of(2) {
+                speaker.step(now, Input::Received(&wire::open(ROUTER_AS, 9, peer_id(9).0)));
+                speaker.step(now, Input::Received(&wire::keepalive()));
+                assert_eq!(speaker.state(), State::Established);
+            }
+            speaker.step(now, Input::Received(&stream));
+            speaker.step(now, Input::Tick);
+            while let Some(effect) = speaker.poll_effect() {
+                if let Effect::Send(octets) = effect {
+                    assert!(octets.len() <= 4_096);
+                }
+            }
+            // Whatever it was, the session ends, and the speaker dials again when its pause is over.
+            speaker.step(now, Input::Closed);
+            assert_eq!(speaker.state(), State::Idle);
+            while let Some(due) = speaker.poll_deadline().filter(|_| speaker.state() == State::Idle)
+            {
+                now = due;
+                speaker.step(now, Input::Tick);
+            }
+        }
+    });
 }

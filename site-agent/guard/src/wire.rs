@@ -632,6 +632,7 @@ impl Reply {
                 Self::Event { kind, ticket: Ticket(reader.u32()?), term: Term(reader.u64()?) }
             }
             _ => {
+                let count = (usize::from(count) <= MAX_BATCH).then_some(count)?;
                 let entries: Entries<'_, Listed> = reader.entries(count)?;
                 Self::List { seq, entries: entries.iter().collect() }
             }

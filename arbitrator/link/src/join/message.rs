@@ -119,7 +119,7 @@ fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
 mod tests {
     use super::*;
     use crate::Role;
-    use proptest::prelude::*;
+    use tierce_tests::fuzz;
 
     #[test]
     fn messages_survive_the_wire_and_nothing_may_follow_them() {
@@ -133,11 +133,28 @@ mod tests {
         assert_eq!(JoinResponse::decode(&response.encode().unwrap()), Some(response));
     }
 
-    proptest! {
-        #[test]
-        fn random_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-            let _ = JoinRequest::decode(&bytes);
-            let _ = JoinResponse::decode(&bytes);
-        }
+    #[test]
+    fn any_bytes_are_a_join_message_or_an_error() {
+        let identity = Identity::new("t", Role::Site, "a").unwrap();
+        let secret = Secret([1; 32]);
+        let invited = Box::new(identity.clone());
+        let samples = vec![
+            JoinRequest::Join { identity, secret, csr: vec![1, 2, 3] }.encode().unwrap(),
+            JoinRequest::Renew { csr: vec![7; 40] }.encode().unwrap(),
+            JoinResponse::Granted { cert: vec![1], ca: vec![2], crl: Some(vec![3]) }
+                .encode()
+                .unwrap(),
+            JoinResponse::Refused(JoinRefusal::WrongName { invited }).encode().unwrap(),
+        ];
+        bolero::check!().for_each(|bytes: &[u8]| {
+            for input in fuzz::inputs(&samples, bytes) {
+                if let Some(request) = JoinRequest::decode(&input) {
+                    assert_eq!(JoinRequest::decode(&request.encode().unwrap()), Some(request));
+                }
+                if let Some(response) = JoinResponse::decode(&input) {
+                    assert_eq!(JoinResponse::decode(&response.encode().unwrap()), Some(response));
+                }
+            }
+        });
     }
 }

@@ -150,7 +150,7 @@ pub(crate) fn check_addresses(addresses: &[String]) -> Result<(), String> {
 mod tests {
     use super::*;
     use crate::Role;
-    use proptest::prelude::*;
+    use tierce_tests::fuzz;
 
     fn sample() -> JoinString {
         JoinString {
@@ -189,22 +189,29 @@ mod tests {
         assert!(join.to_string().parse::<JoinString>().is_err());
     }
 
-    proptest! {
-        #[test]
-        fn random_text_is_refused_without_a_panic(body in "[A-Za-z0-9_-]{0,400}") {
-            prop_assert!(body.parse::<JoinString>().is_err());
-            let prefixed = format!("tierce1-{body}");
-            prop_assert!(prefixed.parse::<JoinString>().is_err());
-        }
+    /// What is under the checksum of a text, damaged, and the text itself.
+    #[test]
+    fn any_text_is_a_join_string_or_an_error() {
+        let text = sample().to_string();
+        let whole = BASE64URL_NOPAD.decode(&text.as_bytes()[PREFIX.len()..]).unwrap();
+        let records = vec![whole[..whole.len() - CHECKSUM_BYTES].to_vec()];
+        let texts = vec![text.into_bytes()];
+        bolero::check!().for_each(|bytes: &[u8]| {
+            for mut record in fuzz::inputs(&records, bytes) {
+                let sum = Fingerprint::of(&record);
+                record.extend_from_slice(&sum.0[..CHECKSUM_BYTES]);
+                read(&format!("{PREFIX}{}", BASE64URL_NOPAD.encode(&record)));
+            }
+            for text in fuzz::inputs(&texts, bytes) {
+                read(&String::from_utf8_lossy(&text));
+            }
+        });
+    }
 
-        #[test]
-        fn random_records_under_a_good_checksum_do_not_panic(
-            mut bytes in prop::collection::vec(any::<u8>(), 0..300),
-        ) {
-            let sum = Fingerprint::of(&bytes);
-            bytes.extend_from_slice(&sum.0[..CHECKSUM_BYTES]);
-            let text = format!("tierce1-{}", BASE64URL_NOPAD.encode(&bytes));
-            let _ = text.parse::<JoinString>();
+    fn read(text: &str) {
+        if let Ok(join) = text.parse::<JoinString>() {
+            assert!(!join.addresses.is_empty() && join.addresses.len() <= MAX_ADDRESSES);
+            assert_eq!(join.to_string().parse::<JoinString>(), Ok(join));
         }
     }
 }

@@ -104,7 +104,9 @@ pub(super) fn arbitrate(us: &Name, peer: &Name, current: &Claim, new: &Claim) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::{FRAME_HEADER_BYTES, FrameDecoder};
     use proptest::prelude::*;
+    use tierce_tests::fuzz;
 
     fn claim(ours: bool, run: u64, dial: u64, had: u64) -> Claim {
         let (peer_run, dial, peer_had) = (Incarnation(run), DialSeq(dial), DialSeq(had));
@@ -158,11 +160,51 @@ mod tests {
             prop_assert_eq!(&frame[..4], &(LEN as u32).to_be_bytes());
             prop_assert_eq!(Hello::decode(&Bytes::from(frame[4..].to_vec())), Some(hello));
         }
+    }
 
-        #[test]
-        fn random_bytes_are_refused_or_read(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let has_magic = bytes.starts_with(&MAGIC) && bytes.len() >= LEN;
-            prop_assert_eq!(Hello::decode(&Bytes::from(bytes)).is_some(), has_magic);
-        }
+    /// A stream from its first byte on, in pieces as the transport may bring them: the greeting,
+    /// then frames.
+    #[test]
+    fn any_stream_is_a_greeting_and_frames_or_an_error_and_holds_no_more_than_its_bound() {
+        const FRAME: usize = 1_000;
+        let hello = Hello {
+            run: Incarnation(1),
+            dial: DialSeq(2),
+            accepted: Accepted { run: Incarnation(3), dial: DialSeq(4) },
+        };
+        let frame = |len: usize| [&frame_header(len, FRAME).unwrap()[..], &vec![7; len]].concat();
+        let mut stream = hello.frame();
+        stream.extend([frame(0), frame(3), frame(600)].concat());
+        let samples = vec![hello.frame(), stream];
+        bolero::check!().for_each(|bytes: &[u8]| {
+            let piece = usize::from(bytes.first().copied().unwrap_or(0)) + 1;
+            for input in fuzz::inputs(&samples, bytes) {
+                let mut decoder = FrameDecoder::new(MAX_HELLO_BYTES);
+                let (mut limit, mut greeted) = (MAX_HELLO_BYTES, None);
+                'pieces: for chunk in input.chunks(piece) {
+                    decoder.push(chunk);
+                    loop {
+                        let Ok(next) = decoder.next_frame() else { break 'pieces };
+                        let Some(frame) = next else { break };
+                        assert!(frame.len() <= limit, "{} bytes", frame.len());
+                        if greeted.is_none() {
+                            let has_magic = frame.starts_with(&MAGIC) && frame.len() >= LEN;
+                            greeted = Hello::decode(&frame);
+                            assert_eq!(greeted.is_some(), has_magic);
+                            if greeted.is_none() {
+                                break 'pieces;
+                            }
+                            limit = FRAME;
+                            decoder.set_limit(FRAME);
+                        }
+                    }
+                    assert!(decoder.buffered() <= limit + FRAME_HEADER_BYTES + piece);
+                }
+                if let Some(hello) = greeted {
+                    let again = Bytes::from(hello.frame()[FRAME_HEADER_BYTES..].to_vec());
+                    assert_eq!(Hello::decode(&again), Some(hello));
+                }
+            }
+        });
     }
 }

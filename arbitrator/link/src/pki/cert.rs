@@ -173,6 +173,9 @@ fn system_time(unix_seconds: i64) -> Option<SystemTime> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    use tierce_tests::fuzz;
 
     #[test]
     fn the_warning_comes_with_a_third_of_the_life_left() {
@@ -191,13 +194,27 @@ mod tests {
         assert_eq!(info.left(at(2_000)), Duration::ZERO);
     }
 
-    proptest! {
-        #[test]
-        fn random_bytes_are_no_certificate(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-            prop_assert!(CertInfo::from_der(&bytes).is_none());
-            prop_assert!(identity_of(&bytes).is_none());
-        }
+    /// The parser that looks at what a stranger shows, with the list that may come beside it.
+    #[test]
+    fn any_bytes_are_a_certificate_or_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let tenant = crate::Tenant::new("acme").unwrap();
+        let ca = crate::Ca::init(&dir.path().join("ca"), &tenant).unwrap();
+        let name = crate::Name::new("berlin").unwrap();
+        ca.issue_to(crate::Role::Site, &name, &dir.path().join("site")).unwrap();
+        ca.revoke(&crate::pki::Revoke::Member(crate::Role::Site, name)).unwrap();
+        let ders = |path: &str| CertificateDer::from_pem_file(dir.path().join(path)).unwrap();
+        let samples = vec![ders("site/cert.pem").to_vec(), ders("ca/ca.pem").to_vec()];
+        assert!(identity_of(&samples[0]).is_some());
+        bolero::check!().for_each(|bytes: &[u8]| {
+            for input in fuzz::inputs(&samples, bytes) {
+                let info = CertInfo::from_der(&input);
+                assert!(info.is_none() || identity_of(&input).is_some());
+            }
+        });
+    }
 
+    proptest! {
         #[test]
         fn serials_survive_their_text(bytes in prop::collection::vec(any::<u8>(), 1..=20)) {
             let serial = Serial::from_bytes(&bytes).unwrap();

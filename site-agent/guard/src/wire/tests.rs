@@ -1,5 +1,5 @@
 use super::*;
-use proptest::prelude::*;
+use tierce_tests::fuzz;
 
 fn lease() -> Lease {
     Lease { stop_at: BootTime(3), deadline: BootTime(u64::MAX - 1) }
@@ -78,29 +78,77 @@ fn what_does_not_fit_or_belong_is_refused_with_its_reason() {
     );
 }
 
-proptest! {
-    #[test]
-    fn any_bytes_decode_or_are_refused_without_a_panic(
-        mut bytes in proptest::collection::vec(any::<u8>(), 0..200), ours: bool, kind: u8
-    ) {
-        if ours && bytes.len() >= 8 {
-            bytes[..4].copy_from_slice(&MAGIC.to_le_bytes());
-            bytes[4..6].copy_from_slice(&VERSION.to_le_bytes());
-            bytes[6] = kind % 11;
-        }
-        if let Ok((_, Request::Arm(entries))) = Request::decode(&bytes) {
-            prop_assert_eq!(entries.iter().count(), usize::from(bytes[7]));
-        }
-        if ours && bytes.len() >= 8 {
-            bytes[6] = 127 + kind % 6;
-        }
-        let _ = Reply::decode(&bytes);
-    }
+fn requests() -> Vec<Vec<u8>> {
+    let entry = ArmEntry { ticket: Ticket(9), term: Term(1), lease: lease() };
+    let frames = vec![
+        Frame::hello(7, Role::Agent, 250),
+        Frame::arm(1, &[entry; 3]).unwrap(),
+        Frame::arm_all(8, lease()),
+        Frame::disarm(1, &[(Ticket(4), Term(5))]).unwrap(),
+        Frame::set_stop(2, Ticket(4), &[b"/bin/sh", b"-c", b""]).unwrap(),
+        Frame::pin(2, Ticket(4), Term(6)),
+        Frame::set_groups(2, Ticket(4), &[77, -1]).unwrap(),
+        Frame::status(3),
+        Frame::list(3, Ticket(2)),
+    ];
+    frames.iter().map(|f| f.bytes().to_vec()).collect()
+}
 
-    #[test]
-    fn every_cut_of_a_good_packet_is_refused(cut in 0..1808usize) {
-        let entry = ArmEntry { ticket: Ticket(9), term: Term(1), lease: lease() };
-        let frame = Frame::arm(1, &[entry; MAX_BATCH]).unwrap();
-        prop_assert!(Request::decode(&frame.bytes()[..cut]).is_err());
+fn replies() -> Vec<Vec<u8>> {
+    let listed = Listed { ticket: Ticket(1), term: Term(2), lease: lease(), phase: 2 };
+    let ack = Ack { seq: 4, code: Code::BadTimes, index: 3, armed: 2, stopping: 1 };
+    let frames = vec![
+        Frame::ack(ack),
+        Frame::status_reply(&Status::default()),
+        Frame::list_reply(6, std::iter::repeat_n(listed, 3)),
+        Frame::event(EventKind::Reset, Ticket(1), Term(2)),
+    ];
+    frames.iter().map(|f| f.bytes().to_vec()).collect()
+}
+
+#[test]
+fn any_packet_is_a_request_or_an_error() {
+    let samples = requests();
+    bolero::check!().for_each(|bytes: &[u8]| {
+        for input in fuzz::inputs(&samples, bytes) {
+            let Ok((_, request)) = Request::decode(&input) else { continue };
+            let count = usize::from(input[7]);
+            match request {
+                Request::Arm(entries) => assert_eq!(entries.iter().count(), count),
+                Request::Disarm(entries) => assert_eq!(entries.iter().count(), count),
+                Request::SetGroups { groups, .. } => assert_eq!(groups.iter().count(), count),
+                Request::SetStop { words, .. } => {
+                    assert!(words.len() <= MAX_COMMAND && words.first() == Some(&b'/'));
+                    assert_eq!(words.last(), Some(&0));
+                }
+                _ => {}
+            }
+        }
+    });
+}
+
+#[test]
+fn any_packet_is_a_reply_or_an_error() {
+    let samples = replies();
+    bolero::check!().for_each(|bytes: &[u8]| {
+        for input in fuzz::inputs(&samples, bytes) {
+            let again = match Reply::decode(&input) {
+                Ok(Reply::Ack(ack)) => Frame::ack(ack),
+                Ok(Reply::Status(status)) => Frame::status_reply(&status),
+                Ok(Reply::List { seq, entries }) => Frame::list_reply(seq, entries.into_iter()),
+                Ok(Reply::Event { kind, ticket, term }) => Frame::event(kind, ticket, term),
+                Err(_) => continue,
+            };
+            assert_eq!(Reply::decode(again.bytes()), Reply::decode(&input));
+        }
+    });
+}
+
+#[test]
+fn every_cut_of_a_good_packet_is_refused() {
+    let entry = ArmEntry { ticket: Ticket(9), term: Term(1), lease: lease() };
+    let frame = Frame::arm(1, &[entry; MAX_BATCH]).unwrap();
+    for cut in 0..frame.bytes().len() {
+        assert!(Request::decode(&frame.bytes()[..cut]).is_err(), "cut at {cut}");
     }
 }

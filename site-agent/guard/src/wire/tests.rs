@@ -97,7 +97,7 @@ fn requests() -> Vec<Vec<u8>> {
 fn replies() -> Vec<Vec<u8>> {
     let listed = Listed { ticket: Ticket(1), term: Term(2), lease: lease(), phase: 2 };
     let ack = Ack { seq: 4, code: Code::BadTimes, index: 3, armed: 2, stopping: 1 };
-    let frames = vec![
+    let frames = [
         Frame::ack(ack),
         Frame::status_reply(&Status::default()),
         Frame::list_reply(6, std::iter::repeat_n(listed, 3)),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tierce_link::{Ca, Name, Role as LinkRole, Settings, Tenant, TenantQuota};
+use tierce_link::{Ca, Name, Refusal, Role as LinkRole, Settings, Tenant, TenantQuota};
 use tierce_member::{Host, HostOptions, MemberEvent, MemberHandle, MemberOptions, PeerAddress};
 use tierce_ticket::command::{Command, Outcome};
 use tierce_ticket::configuration::Role;
@@ -15,6 +15,7 @@ use tierce_ticket::ids::{MemberName, TicketName};
 use tierce_ticket::member::{FoundingPlan, Input, Member, PlannedMember, Standing};
 use tierce_ticket::message::Readiness;
 use tierce_ticket::timing::Profile;
+use tierce_wire::{ALPN_V1, ALPN_V2};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
@@ -57,6 +58,11 @@ impl Lab {
     }
 
     fn start(&self, i: usize) -> Seat {
+        self.start_offering(i, &[ALPN_V2, ALPN_V1])
+    }
+
+    /// A member whose release speaks these versions.
+    fn start_offering(&self, i: usize, versions: &[&[u8]]) -> Seat {
         let (n, role) = NAMES[i];
         let timing = Profile::MetroFast.timing();
         let planned = |(i, (n, role)): (usize, &(&str, Role))| PlannedMember {
@@ -73,7 +79,8 @@ impl Lab {
                 addresses: m.addresses.clone(),
             })
             .collect();
-        let link = Settings::for_period(timing.renew_every, timing.losses);
+        let mut link = Settings::for_period(timing.renew_every, timing.losses);
+        link.alpns = versions.iter().map(|v| v.to_vec()).collect();
         let host = Host::start(HostOptions { listen: self.ports[i], link }).expect("a socket");
         let home: &Path = &self.dir.path().join(n);
         let site = role == Role::Site;
@@ -143,16 +150,7 @@ fn in_service(m: &Member) -> bool {
     *m.standing() == Standing::TakingPart && m.holder().is_none_or(|h| h.session().is_some())
 }
 
-#[tokio::test]
-async fn a_ticket_is_granted_moved_and_taken_over_and_survives_restarts() {
-    let lab = Lab::new();
-    let mut seats = Vec::new();
-    for i in 0..3 {
-        seats.push(lab.start(i));
-    }
-    for s in &seats {
-        until("service", s, in_service).await;
-    }
+async fn make_ticket(seat: &Seat) {
     let policy = Policy {
         mode: Mode::Auto,
         regrant: Regrant::Lapse,
@@ -163,8 +161,21 @@ async fn a_ticket_is_granted_moved_and_taken_over_and_survives_restarts() {
         max_lag: None,
         stop_budget: Profile::MetroFast.timing().stop_budget,
     };
-    let made = seats[1].member.command(Command::SetTicket { name: web(), policy }).await;
+    let made = seat.member.command(Command::SetTicket { name: web(), policy }).await;
     assert!(matches!(made, Outcome::Done { .. }), "{made:?}");
+}
+
+#[tokio::test]
+async fn a_ticket_is_granted_moved_and_taken_over_and_survives_restarts() {
+    let lab = Lab::new();
+    let mut seats = Vec::new();
+    for i in 0..3 {
+        seats.push(lab.start(i));
+    }
+    for s in &seats {
+        until("service", s, in_service).await;
+    }
+    make_ticket(&seats[1]).await;
     sleep(Duration::from_millis(300)).await; // readiness is told once a session is there
     let granted = seats[0].member.command(Command::Grant { name: web(), to: name("paris") }).await;
     assert!(matches!(granted, Outcome::Done { term: Some(_), .. }), "{granted:?}");
@@ -194,4 +205,111 @@ async fn a_ticket_is_granted_moved_and_taken_over_and_survives_restarts() {
     until("london's docket", &london, |m| holder(m).as_deref() == Some("paris")).await;
     let read = london.member.command(Command::Read).await;
     assert!(matches!(read, Outcome::Done { .. }), "{read:?}");
+}
+
+/// The version agreed with each peer, as this member's connections have it.
+fn agreed(seat: &Seat) -> Vec<(String, String)> {
+    let said = |p: tierce_link::PeerStatus| {
+        (p.identity.name.to_string(), String::from_utf8_lossy(&p.alpn).into_owned())
+    };
+    let mut all: Vec<_> = seat.host.peers("acme").into_iter().map(said).collect();
+    all.sort();
+    all
+}
+
+async fn until_agreed(seat: &Seat, wanted: [(&str, &str); 2]) {
+    let wanted = wanted.map(|(name, version)| (name.to_owned(), version.to_owned()));
+    let look = async {
+        while agreed(seat) != wanted {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let found = timeout(Duration::from_secs(20), look).await;
+    assert!(found.is_ok(), "{:?} instead of {wanted:?}", agreed(seat));
+}
+
+/// A rolling upgrade in the middle: one site still speaks version 1 only.
+#[tokio::test]
+async fn members_of_two_neighbouring_releases_elect_grant_move_and_take_over() {
+    let lab = Lab::new();
+    let mut seats = vec![
+        lab.start_offering(0, &[ALPN_V1]),
+        lab.start_offering(1, &[ALPN_V2, ALPN_V1]),
+        lab.start_offering(2, &[ALPN_V2, ALPN_V1]),
+    ];
+    for s in &seats {
+        until("service", s, in_service).await;
+    }
+    until_agreed(&seats[0], [("london", "tierce/1"), ("third", "tierce/1")]).await;
+    until_agreed(&seats[1], [("paris", "tierce/1"), ("third", "tierce/2")]).await;
+
+    make_ticket(&seats[1]).await;
+    sleep(Duration::from_millis(300)).await; // readiness is told once a session is there
+    // To the old release and away from it, asked at either.
+    let mut last = None;
+    for (asked, to) in [(1, "paris"), (0, "london"), (1, "paris")] {
+        let name_ = web();
+        let command = match last {
+            None => Command::Grant { name: name_, to: name(to) },
+            Some(_) => Command::Move { name: name_, to: name(to), note: String::new() },
+        };
+        let done = seats[asked].member.command(command).await;
+        let Outcome::Done { index, .. } = done else { panic!("to {to}: {done:?}") };
+        assert!(Some(index) > last, "decisions follow each other");
+        last = Some(index);
+        for s in &seats {
+            until(to, s, move |m| holder(m).as_deref() == Some(to)).await;
+        }
+    }
+    // Answers without a clock keep a session alive as well as those with one.
+    sleep(Duration::from_secs(3)).await;
+    assert!(seats[0].member.stats().renewals_answered > 10);
+    for s in &seats {
+        until("the holder", s, |m| holder(m).as_deref() == Some("paris")).await;
+        assert_eq!(s.member.stats().malformed, 0);
+    }
+
+    // The old one is stopped for its upgrade: the new releases take over, and speak version 2 with
+    // it when it is back.
+    let old = seats.remove(0);
+    old.member.shutdown().await;
+    old.host.shutdown("upgrade").await;
+    drop(old);
+    until("the takeover", &seats[0], |m| holder(m).as_deref() == Some("london")).await;
+    let new = lab.start(0);
+    until("paris' return", &new, in_service).await;
+    until_agreed(&new, [("london", "tierce/2"), ("third", "tierce/2")]).await;
+}
+
+/// A release too far away is told so, and disturbs nobody.
+#[tokio::test]
+async fn a_member_of_an_unknown_release_is_refused_by_name_on_both_sides() {
+    let lab = Lab::new();
+    let stray = lab.start_offering(0, &[b"tierce/9"]);
+    let known = [lab.start(1), lab.start(2)];
+    let counted = |s: &Seat| s.host.link().counters().refused(Refusal::NoCommonVersion);
+    let look = async {
+        // London dials paris and is refused there; paris dials both and is refused by both.
+        while counted(&stray) == 0 || known.iter().any(|s| counted(s) == 0) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let refused = timeout(Duration::from_secs(20), look).await;
+    assert!(refused.is_ok(), "{} {}", counted(&stray), counted(&known[0]));
+    assert!(stray.host.peers("acme").is_empty());
+    assert!(Refusal::NoCommonVersion.hint().contains("upgrade the older member"));
+    until_connected(&known[0], "third").await;
+    // Founding needs all of them (docs/decisions/0002), so nothing was decided without the stray.
+    let standing = known[0].member.read(|m, _| m.standing().clone()).await;
+    assert_eq!(standing, Some(Standing::Unformed));
+}
+
+async fn until_connected(seat: &Seat, peer: &str) {
+    let up = || agreed(seat).iter().any(|(name, _)| name == peer);
+    let look = async {
+        while !up() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(20), look).await.is_ok(), "{peer} is not connected");
 }

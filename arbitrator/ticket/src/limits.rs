@@ -49,3 +49,5 @@ pub const COMMAND_WAIT: Duration = Duration::from_secs(10);
 pub const MAX_OPEN_RENEWALS: usize = 32;
 /// Decisions kept in the docket for `history` when no index is at hand, per ticket.
 pub const HISTORY_PER_TICKET: usize = 8;
+/// Tickets that an alarm about many of them names; the history has all.
+pub const TICKETS_NAMED_IN_ALARMS: usize = 8;

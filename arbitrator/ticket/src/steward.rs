@@ -57,14 +57,61 @@ struct Suspicion {
     asked: Option<VoterTime>,
 }
 
+/// All that a grant depends on: the docket, the sites' reports, and who is alive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Looked {
+    applied: LogIndex,
+    reports: u64,
+    alive: Vec<SessionId>,
+}
+
+/// One-move windows, counted on this leader's clock from when it first saw them: a new leader counts
+/// anew, so a window is never cut short. Kept by their ends, because after the loss of a site every
+/// ticket has one, for an hour, and a leader looks at them hundreds of times a second.
+#[derive(Debug, Default)]
+struct Windows {
+    as_of: Option<LogIndex>,
+    begun: BTreeMap<TicketId, (LogIndex, VoterTime)>,
+    ends: BTreeSet<(VoterTime, TicketId)>,
+}
+
+impl Windows {
+    fn refresh(&mut self, now: VoterTime, docket: &Docket) {
+        if self.as_of.replace(docket.applied()) == Some(docket.applied()) {
+            return;
+        }
+        let known = std::mem::take(&mut self.begun);
+        self.ends.clear();
+        for t in docket.watched() {
+            let Some(Hold::OneMove { since }) = t.hold else { continue };
+            let begun = known.get(&t.id).filter(|(index, _)| *index == since);
+            let begun = begun.map_or(now, |(_, begun)| *begun);
+            self.begun.insert(t.id, (since, begun));
+            self.ends.insert((begun + t.policy.one_move_per, t.id));
+        }
+    }
+
+    fn over(&self, now: VoterTime) -> Vec<TicketId> {
+        self.ends.iter().take_while(|(end, _)| *end <= now).map(|(_, id)| *id).collect()
+    }
+
+    fn next(&self) -> Option<VoterTime> {
+        self.ends.first().map(|(end, _)| *end)
+    }
+}
+
 /// The steward; see the module.
 #[derive(Debug, Default)]
 pub struct Steward {
     suspicions: BTreeMap<FenceTarget, Suspicion>,
     device_proofs: BTreeSet<SessionId>,
     readiness: BTreeMap<MemberName, Readiness>,
+    /// Grows with each report.
+    reports: u64,
     undecided: Option<LogIndex>,
-    windows: BTreeMap<TicketId, (LogIndex, VoterTime)>,
+    windows: Windows,
+    /// What was looked at when no ticket could be granted: until it differs, none can.
+    in_vain: Option<Looked>,
     lead: Option<(Ballot, VoterTime)>,
     wishes: Vec<Wish>,
 }
@@ -94,12 +141,18 @@ impl Steward {
     pub fn lead(&mut self, now: VoterTime, ballot: Option<Ballot>) {
         self.suspicions.clear();
         self.undecided = None;
-        self.windows.clear();
+        self.windows = Windows::default();
+        self.in_vain = None;
         self.lead = ballot.map(|b| (b, now));
     }
 
     /// A site's report; kept by every member so that a new leader knows.
-    pub fn readiness(&mut self, site: MemberName, report: Readiness) {
+    pub fn readiness(&mut self, site: MemberName, mut report: Readiness) {
+        report.tickets.sort_by_key(|(id, _)| *id);
+        if self.readiness.get(&site) == Some(&report) {
+            return;
+        }
+        self.reports += 1;
         self.readiness.insert(site, report);
     }
 
@@ -219,31 +272,29 @@ impl Steward {
                 FenceTarget::Ticket(ticket, term) => Op::ExpireTicket { ticket, term, votes },
             })
             .collect();
-        ops.extend(self.windows_over(scene));
-        let after = try_out(scene, &ops);
-        let docket = after.as_ref().unwrap_or(scene.docket);
-        ops.extend(self.takeovers(scene, docket));
+        self.windows.refresh(scene.now, scene.docket);
+        ops.extend(self.windows.over(scene.now).into_iter().map(|ticket| Op::Resume { ticket }));
+        match try_out(scene, &ops) {
+            Some(after) => ops.extend(self.takeovers(scene, &after)),
+            None => ops = self.takeovers_if_news(scene),
+        }
         ops
     }
 
-    /// One-move windows that have passed, counted on this leader's clock from when it first saw
-    /// them: a new leader counts anew, so a window is never cut short.
-    fn windows_over(&mut self, scene: &Scene<'_>) -> Vec<Op> {
-        let mut over = Vec::new();
-        let mut seen = BTreeSet::new();
-        for t in scene.docket.watched() {
-            if let Some(Hold::OneMove { since }) = t.hold {
-                seen.insert(t.id);
-                let (index, begun) = *self.windows.entry(t.id).or_insert((since, scene.now));
-                if index != since {
-                    self.windows.insert(t.id, (since, scene.now));
-                } else if scene.now.since(begun) >= t.policy.one_move_per {
-                    over.push(Op::Resume { ticket: t.id });
-                }
-            }
+    /// Tickets that nobody may have are looked at again only when something has changed for them.
+    fn takeovers_if_news(&mut self, scene: &Scene<'_>) -> Vec<Op> {
+        let sessions = scene.docket.open_sessions().map(|(id, _)| id);
+        let looked = Some(Looked {
+            applied: scene.docket.applied(),
+            reports: self.reports,
+            alive: sessions.filter(|id| scene.promises.lives(scene.now, *id)).collect(),
+        });
+        if self.in_vain == looked {
+            return Vec::new();
         }
-        self.windows.retain(|t, _| seen.contains(t));
-        over
+        let ops = self.takeovers(scene, scene.docket);
+        self.in_vain = looked.filter(|_| ops.is_empty());
+        ops
     }
 
     fn takeovers(&self, scene: &Scene<'_>, docket: &Docket) -> Vec<Op> {
@@ -328,7 +379,8 @@ impl Steward {
         if let Some(why) = &report.not_ready {
             return Err(why.clone());
         }
-        let own = report.tickets.iter().find(|(id, _)| *id == ticket.id).map(|(_, r)| r);
+        let own = report.tickets.binary_search_by_key(&ticket.id, |(id, _)| *id);
+        let own = own.ok().map(|at| &report.tickets[at].1);
         if let Some(why) = own.and_then(|r| r.blocked.as_ref()) {
             return Err(why.clone());
         }
@@ -361,13 +413,7 @@ impl Steward {
                 next = earlier(next, Some(free));
             }
         }
-        for t in scene.docket.watched() {
-            if let (Some(Hold::OneMove { .. }), Some((_, begun))) =
-                (&t.hold, self.windows.get(&t.id))
-            {
-                next = earlier(next, Some(*begun + t.policy.one_move_per));
-            }
-        }
+        next = earlier(next, self.windows.next());
         // Never a deadline in the past that nothing would clear: look again a little later.
         next.map(|t| t.max(scene.now + Duration::from_millis(1)))
     }
@@ -387,4 +433,170 @@ fn try_out(scene: &Scene<'_>, ops: &[Op]) -> Option<Docket> {
     };
     docket.apply(&entry);
     Some(docket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::configuration::{Configuration, MemberInfo, Role};
+    use crate::entry::{LossPolicy, Policy, Regrant};
+    use crate::ids::{ClusterId, Generation, Incarnation, StoreId, Term};
+    use crate::timing::Profile;
+
+    fn at(ms: u64) -> VoterTime {
+        VoterTime::from_nanos(ms * 1_000_000)
+    }
+
+    fn configuration() -> Configuration {
+        let info = |name: &str| MemberInfo {
+            name: name.parse().unwrap(),
+            role: Role::Site,
+            store: StoreId::default(),
+            addresses: Vec::new(),
+        };
+        let names = ["paris", "rome"];
+        Configuration {
+            cluster: ClusterId::default(),
+            generation: Generation(0),
+            voters: (1..).map(MemberId).zip(names.map(info)).collect(),
+            learners: BTreeMap::new(),
+            next_member: MemberId(3),
+            timing: Profile::MetroFast.timing(),
+            digest: [0; 16],
+        }
+    }
+
+    /// One docket, one voter, and a leader's steward.
+    struct Desk {
+        docket: Docket,
+        promises: Promises,
+        steward: Steward,
+    }
+
+    impl Desk {
+        fn new() -> Self {
+            let t = Profile::MetroFast.timing().promise;
+            let mut steward = Steward::default();
+            steward.lead(at(0), Some(Ballot(1)));
+            let promises = Promises::new(MemberId(1), at(0), t, BTreeMap::new());
+            Self { docket: Docket::new(configuration()), promises, steward }
+        }
+
+        fn apply(&mut self, ops: Vec<Op>) -> LogIndex {
+            let index = self.docket.applied().next();
+            let payload = Payload::Batch(ops);
+            self.docket.apply(&Entry { index, ballot: Ballot(1), wall_ms: 0, payload });
+            self.docket.invariants();
+            index
+        }
+
+        fn decided(&mut self, now: VoterTime) -> Vec<Op> {
+            let voters = self.docket.configuration().voter_ids();
+            let scene = Scene {
+                me: MemberId(1),
+                now,
+                wall_ms: 0,
+                voters: &voters,
+                timing: &Profile::MetroFast.timing(),
+                docket: &self.docket,
+                promises: &self.promises,
+                own_durable: &BTreeSet::new(),
+            };
+            self.steward.tick(&scene);
+            let wishes = std::iter::from_fn(|| self.steward.poll());
+            let ops = wishes.filter_map(|w| match w {
+                Wish::Decide(ops) => Some(ops),
+                Wish::Ask { .. } | Wish::VoteHere { .. } => None,
+            });
+            ops.flatten().collect()
+        }
+
+        /// A site's session; nothing is known of its readiness yet.
+        fn open(&mut self, now: VoterTime, site: &str, boot: u8) -> SessionId {
+            let (site, incarnation) = (site.parse().unwrap(), Incarnation([boot; 16]));
+            let op = Op::OpenSession { site, incarnation, supersedes: None };
+            let session = SessionId(self.apply(vec![op]).0);
+            self.promises.session_opened(now, session, Duration::from_hours(9));
+            session
+        }
+
+        /// Tickets that paris gave up for any other site: each wants a holder.
+        fn wanted(&mut self, count: u32, paris: SessionId, one_move_per: Duration) {
+            let policy = Policy {
+                mode: Mode::Auto,
+                regrant: Regrant::Lapse,
+                loss: LossPolicy::Stop,
+                prefer: vec!["rome".parse().unwrap()],
+                one_move_per,
+                require: BTreeMap::new(),
+                max_lag: None,
+                stop_budget: Duration::from_millis(100),
+            };
+            let name = |n| format!("t{n}").parse().unwrap();
+            let set = |n| Op::SetTicket { name: name(n), policy: policy.clone() };
+            self.apply((1..=count).map(set).collect());
+            let grant = |n| Op::Grant { ticket: TicketId(n), to: paris, automatic: false };
+            let term = Term::new(Generation(0), self.apply((1..=count).map(grant).collect()));
+            let release = |n| Op::Release { ticket: TicketId(n), session: paris, term };
+            self.apply((1..=count).map(release).collect());
+        }
+    }
+
+    #[test]
+    fn tickets_that_nobody_may_have_are_looked_at_again_only_when_something_changed() {
+        let mut desk = Desk::new();
+        let paris = desk.open(at(0), "paris", 1);
+        let rome = desk.open(at(0), "rome", 2);
+        desk.wanted(3, paris, Duration::ZERO);
+        assert_eq!(desk.decided(at(1)), [], "rome has not reported");
+        let looked = desk.steward.in_vain.clone();
+        assert!(looked.is_some(), "what was looked at is remembered");
+        assert_eq!(desk.decided(at(2)), []);
+        assert_eq!(desk.steward.in_vain, looked, "and nothing has changed");
+
+        let report = Readiness { session: rome, not_ready: None, tickets: Vec::new() };
+        desk.steward.readiness("rome".parse().unwrap(), report);
+        let grant = |n| Op::Grant { ticket: TicketId(n), to: rome, automatic: true };
+        assert_eq!(desk.decided(at(3)), [grant(1), grant(2), grant(3)], "a report is news");
+        assert_eq!(desk.decided(at(4)).len(), 3, "a decision that was not taken is wished again");
+    }
+
+    #[test]
+    fn a_declaration_in_the_docket_is_news_too() {
+        let mut desk = Desk::new();
+        let paris = desk.open(at(0), "paris", 1);
+        let rome = desk.open(at(0), "rome", 2);
+        let report = Readiness { session: rome, not_ready: None, tickets: Vec::new() };
+        desk.steward.readiness("rome".parse().unwrap(), report);
+        let declare = |state| {
+            vec![Op::DeclareSite { site: "rome".parse().unwrap(), state, note: String::new() }]
+        };
+        desk.apply(declare(SiteState::Outage));
+        desk.wanted(1, paris, Duration::ZERO);
+        assert_eq!(desk.decided(at(1)), []);
+        desk.apply(declare(SiteState::Normal));
+        assert_eq!(desk.decided(at(2)).len(), 1);
+    }
+
+    #[test]
+    fn windows_end_in_their_order_however_many_there_are() {
+        let mut desk = Desk::new();
+        let paris = desk.open(at(0), "paris", 1);
+        let rome = desk.open(at(0), "rome", 2);
+        desk.wanted(2, paris, Duration::from_mins(1));
+        for n in 1..=2 {
+            desk.apply(vec![Op::Grant { ticket: TicketId(n), to: rome, automatic: true }]);
+            // Each window begins when this leader first sees it.
+            assert_eq!(desk.decided(at(1_000 * u64::from(n))), []);
+        }
+        assert_eq!(desk.steward.windows.next(), Some(at(61_000)));
+        assert_eq!(desk.decided(at(60_999)), []);
+        assert_eq!(desk.decided(at(61_000)), [Op::Resume { ticket: TicketId(1) }]);
+        desk.apply(vec![Op::Resume { ticket: TicketId(1) }]);
+        assert_eq!(desk.decided(at(61_999)), []);
+        assert_eq!(desk.decided(at(62_000)), [Op::Resume { ticket: TicketId(2) }]);
+        desk.apply(vec![Op::Resume { ticket: TicketId(2) }]);
+        assert_eq!(desk.decided(at(62_001)), []);
+        assert_eq!(desk.steward.windows.next(), None);
+    }
 }

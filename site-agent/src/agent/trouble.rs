@@ -39,7 +39,10 @@ impl Agent {
         let reason = match alarm {
             // Seen again after a restart, when old entries are applied anew.
             Alarm::Moved { term, .. } if !self.shared.history.is_new(term.index()) => return,
-            Alarm::Moved { ticket, .. } => format!("moved-{ticket}"),
+            Alarm::Moved { tickets, more, .. } => match &tickets[..] {
+                [one] if *more == 0 => format!("moved-{one}"),
+                _ => "moved-several".to_owned(),
+            },
             Alarm::WallSkew { .. } | Alarm::DigestDiffers { .. } => {
                 return self.shared.alarm(alarm.to_string());
             }

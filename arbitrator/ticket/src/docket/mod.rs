@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use state::{
     Decision, Event, FreeBecause, Handover, Hold, Holding, Session, SessionState, Site, Ticket,
+    Touched,
 };
 
 use crate::configuration::{Configuration, Role};
@@ -157,24 +158,36 @@ impl Docket {
                     }
                 }
                 self.forget_ended_sessions();
-                self.note_unsettled();
+                self.note_unsettled(&Touched::by(&events));
             }
         }
         events
     }
 
-    fn note_unsettled(&mut self) {
-        let watched = |t: &&Ticket| {
-            matches!(t.holding, Holding::Free { wanted: true, .. })
-                || matches!(t.hold, Some(Hold::OneMove { .. }))
+    /// Keeps `watched` and `revoking` true. Only tickets that were touched can have changed: an
+    /// entry on one of 10,000 tickets costs no walk over the others.
+    fn note_unsettled(&mut self, touched: &Touched) {
+        if touched.all {
+            self.watched.clear();
+            self.revoking.clear();
+        }
+        let ids: Vec<TicketId> = if touched.all {
+            self.tickets.keys().copied().collect()
+        } else {
+            touched.tickets.iter().copied().collect()
         };
-        let revoking = |t: &&Ticket| matches!(t.holding, Holding::Held { taking_back: true, .. });
-        self.watched = self.tickets.values().filter(watched).map(|t| t.id).collect();
-        self.revoking = self.tickets.values().filter(revoking).map(|t| t.id).collect();
+        for id in ids {
+            let t = self.tickets.get(&id);
+            put(&mut self.watched, id, t.is_some_and(Ticket::is_watched));
+            put(&mut self.revoking, id, t.is_some_and(Ticket::is_taken_back));
+        }
     }
 
     /// Ended sessions are kept only while a lost ticket points at them.
     fn forget_ended_sessions(&mut self) {
+        if self.sessions.values().all(|s| s.state == SessionState::Open) {
+            return;
+        }
         let wanted: BTreeSet<SessionId> = self
             .tickets
             .values()
@@ -202,10 +215,20 @@ impl Docket {
                 assert!(term.index() <= self.applied);
             }
         }
-        let mut twin = self.clone();
-        twin.note_unsettled();
-        assert_eq!((&twin.watched, &twin.revoking), (&self.watched, &self.revoking));
+        let of = |which: fn(&Ticket) -> bool| -> BTreeSet<TicketId> {
+            self.tickets.values().filter(|t| which(t)).map(|t| t.id).collect()
+        };
+        assert_eq!(self.watched, of(Ticket::is_watched), "none is watched but those");
+        assert_eq!(self.revoking, of(Ticket::is_taken_back), "none is named but those");
         assert_eq!(self.names.len(), self.tickets.len());
         assert!(self.tickets.keys().all(|id| *id < self.next_ticket));
+    }
+}
+
+fn put(set: &mut BTreeSet<TicketId>, id: TicketId, belongs: bool) {
+    if belongs {
+        set.insert(id);
+    } else {
+        set.remove(&id);
     }
 }

@@ -1,6 +1,6 @@
 //! What the docket knows of sessions, tickets and sites, and what applying an entry reports.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -162,6 +162,17 @@ impl Ticket {
         }
     }
 
+    /// Whether a leader has to look at it: it wants a holder, or waits out a window.
+    pub(super) fn is_watched(&self) -> bool {
+        matches!(self.holding, Holding::Free { wanted: true, .. })
+            || matches!(self.hold, Some(Hold::OneMove { .. }))
+    }
+
+    /// Whether voters have to name it: it is being taken back.
+    pub(super) fn is_taken_back(&self) -> bool {
+        matches!(self.holding, Holding::Held { taking_back: true, .. })
+    }
+
     /// Sites that may hold it by policy, most wanted first, out of `sites`.
     pub fn ranked_sites<'a>(&'a self, sites: &'a [MemberName]) -> Vec<&'a MemberName> {
         if self.policy.prefer.is_empty() {
@@ -299,4 +310,56 @@ pub enum Event {
         op: usize,
         why: String,
     },
+}
+
+/// Which tickets entries may have changed: whoever keeps an index of tickets looks at these.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Any of them: a session began or ended, or the docket is another one.
+    pub all: bool,
+    /// These.
+    pub tickets: BTreeSet<TicketId>,
+}
+
+impl Touched {
+    /// Everything.
+    pub fn everything() -> Self {
+        Self { all: true, tickets: BTreeSet::new() }
+    }
+
+    /// What these events touched.
+    pub fn by(events: &[Event]) -> Self {
+        let mut touched = Self::default();
+        for event in events {
+            touched.add(event);
+        }
+        touched
+    }
+
+    /// What this event touched, too.
+    pub fn add(&mut self, event: &Event) {
+        match event {
+            Event::SessionOpened { .. }
+            | Event::SessionClosed { .. }
+            | Event::SessionExpired { .. }
+            | Event::ProofImproved { .. } => self.all = true,
+            Event::Granted { ticket, .. }
+            | Event::Released { ticket, .. }
+            | Event::HandoverBegun { ticket, .. }
+            | Event::HandoverCancelled { ticket, .. }
+            | Event::TakeBackBegun { ticket, .. }
+            | Event::TicketLost { ticket, .. }
+            | Event::TicketSet { ticket }
+            | Event::TicketRemoved { ticket, .. }
+            | Event::HoldChanged { ticket }
+            | Event::Proposed { ticket, .. }
+            | Event::AttributeSet { scope: Scope::TicketAt(ticket, _), .. } => {
+                self.tickets.insert(*ticket);
+            }
+            Event::ConfigurationChanged { .. }
+            | Event::AttributeSet { scope: Scope::Site(_), .. }
+            | Event::SiteDeclared { .. }
+            | Event::Skipped { .. } => {}
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Leases: renewals sent, answers counted, and the deadlines that follow from them (R12, R15).
 
+use std::time::Duration;
+
 use super::{HeldTicket, Holder, Request};
 use crate::docket::Docket;
 use crate::ids::{MemberId, RenewalSeq};
@@ -22,6 +24,7 @@ impl Holder {
         if let Some(finding) = self.audit.sample(voter, sent, now, answer.clock) {
             self.findings.push_back(finding);
         }
+        let mut named = Vec::new();
         match &answer.verdict {
             Verdict::Promised { promise, config_index, revoking } => {
                 let end = sent + self.timing.holder_time_of(*promise);
@@ -31,7 +34,7 @@ impl Holder {
                         && h.term == *term
                     {
                         h.frozen.entry(voter).or_insert(lease.until);
-                        self.calm_until = None;
+                        named.push(*ticket);
                     }
                 }
                 lease.until = lease.until.max(Some(end));
@@ -39,6 +42,9 @@ impl Holder {
                 lease.answered += 1;
             }
             Verdict::Refused(why) => lease.last_refusal = Some(*why),
+        }
+        for ticket in named {
+            self.wake(ticket);
         }
         self.reckon();
     }
@@ -52,11 +58,7 @@ impl Holder {
         let own = quorum::reached_by_majority(&self.voters, |v| {
             self.leases.get(&v).and_then(|l| l.until)
         });
-        let deadline = own.max(self.inherited);
-        if deadline < self.deadline {
-            self.calm_until = None;
-        }
-        self.deadline = deadline;
+        self.deadline = own.max(self.inherited);
     }
 
     pub(super) fn ticket_deadline(&self, h: &HeldTicket) -> Option<HolderTime> {
@@ -73,9 +75,9 @@ impl Holder {
         own.max(self.inherited).min(self.deadline)
     }
 
-    /// D − W − B of one ticket (R14).
-    pub(super) fn stop_at(&self, h: &HeldTicket, deadline: Option<HolderTime>) -> HolderTime {
-        let budget = h.stop_budget.min(self.timing.stop_budget);
+    /// D − W − B of a ticket with this stop budget (R14).
+    pub(super) fn stop_at(&self, budget: Duration, deadline: Option<HolderTime>) -> HolderTime {
+        let budget = budget.min(self.timing.stop_budget);
         deadline.map_or(HolderTime::default(), |d| {
             d.minus(self.timing.watchdog_stretched()).minus(budget)
         })

@@ -128,6 +128,19 @@ struct HeldTicket {
     capped: Option<HolderTime>,
     release_asked: Option<HolderTime>,
     told_deadline: Option<HolderTime>,
+    /// At rest, as counted in `Holder::resting`.
+    rests: Option<Rest>,
+}
+
+/// What could end the rest of a ticket besides an input that concerns it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// The lease: it runs, with this stop budget.
+    Lease(Duration),
+    /// This instant: its release has been asked for, and is asked for again then.
+    Release(HolderTime),
+    /// Nothing: it is being stopped, or runs whatever becomes of the lease.
+    Nothing,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -188,8 +201,13 @@ pub struct Holder {
     distrusted: Option<String>,
     leaving: bool,
     left: bool,
-    /// Nothing about any ticket changes before this instant unless an input says so.
-    calm_until: Option<HolderTime>,
+    /// Tickets that each tick looks at. All others are at rest: nothing about them changes before
+    /// the lease ends, unless an input says so. Ten thousand that run cost what one costs.
+    restless: BTreeSet<TicketId>,
+    /// How many rest until the lease ends, by stop budget: the longest is due first.
+    resting: BTreeMap<Duration, usize>,
+    /// When releases are asked for again.
+    releases: BTreeSet<(HolderTime, TicketId)>,
     orders: VecDeque<Order>,
     requests: VecDeque<Request>,
     findings: VecDeque<Finding>,
@@ -221,7 +239,9 @@ impl Holder {
             distrusted: None,
             leaving: false,
             left: false,
-            calm_until: None,
+            restless: BTreeSet::new(),
+            resting: BTreeMap::new(),
+            releases: BTreeSet::new(),
             orders: VecDeque::new(),
             requests: VecDeque::new(),
             findings: VecDeque::new(),
@@ -284,6 +304,7 @@ impl Holder {
         self.timing = timing;
         self.audit.set_timing(timing);
         self.reckon();
+        self.wake_all();
     }
 
     /// R15: evidence that this node can stop things.
@@ -304,13 +325,13 @@ impl Holder {
     /// This member may not hold any more: everything is stopped and nothing is renewed.
     pub fn distrust(&mut self, why: &str) {
         self.distrusted.get_or_insert_with(|| why.to_owned());
-        self.calm_until = None;
+        self.wake_all();
     }
 
     /// The site gives everything up and closes its session.
     pub fn leave(&mut self) {
-        self.calm_until = None;
         self.leaving = true;
+        self.wake_all();
     }
 
     /// Asserts what must hold after every step.
@@ -318,9 +339,10 @@ impl Holder {
     /// # Panics
     /// When an invariant is broken.
     pub fn invariants(&self, now: HolderTime, docket: &Docket) {
+        self.rest_is_known();
         for (id, h) in &self.tickets {
             if h.phase == Phase::Running {
-                let within = now < self.stop_at(h, self.ticket_deadline(h));
+                let within = now < self.stop_at(h.stop_budget, self.ticket_deadline(h));
                 assert!(within || h.freeze, "runs_within_lease (R13)");
                 let holder = docket.ticket(*id).and_then(|t| t.holder());
                 assert!(

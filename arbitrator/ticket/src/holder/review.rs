@@ -1,6 +1,8 @@
 //! What is due: the order of work of each tick, and what each ticket may do now (R13, R14, R17).
 
-use super::{HeldTicket, Holder, Order, Phase, Request, StopReason};
+use std::collections::BTreeMap;
+
+use super::{Holder, Order, Phase, Request, Rest, StopReason};
 use crate::docket::{Docket, Holding};
 use crate::ids::{Term, TicketId};
 use crate::time::{HolderTime, earlier};
@@ -10,15 +12,18 @@ impl Holder {
     pub fn tick(&mut self, now: HolderTime, docket: &Docket) {
         self.judge_clock();
         self.renew(now, docket);
-        if self.deadline != self.told || self.calm_until.is_none() {
-            self.tell_leases();
+        self.tell_leases();
+        if self.first_stop().is_some_and(|t| now >= t) {
+            self.wake_all();
         }
-        if self.calm_until.is_none_or(|t| now >= t) {
-            let ids: Vec<TicketId> = self.tickets.keys().copied().collect();
-            for id in ids {
-                self.review(now, id, docket);
-            }
-            self.calm_until = self.calm_until(now);
+        while self.releases.first().is_some_and(|(at, _)| now >= *at) {
+            let Some((_, id)) = self.releases.pop_first() else { break };
+            self.wake(id);
+        }
+        let ids: Vec<TicketId> = self.restless.iter().copied().collect();
+        for id in ids {
+            let given_up = self.review(now, id, docket);
+            self.settle(id, given_up);
         }
         if self.leaving
             && self.tickets.is_empty()
@@ -30,18 +35,93 @@ impl Holder {
         }
     }
 
-    /// The next instant at which a review could find something new; `None`: look each time.
-    fn calm_until(&self, now: HolderTime) -> Option<HolderTime> {
-        let mut next = now + self.timing.promise;
-        for h in self.tickets.values() {
-            if h.phase != Phase::Running || !h.frozen.is_empty() {
-                return None;
+    // ----- rest ----------------------------------------------------------------------------
+
+    /// When the first of the tickets at rest has to begin to stop (R14).
+    fn first_stop(&self) -> Option<HolderTime> {
+        let (longest, _) = self.resting.last_key_value()?;
+        Some(self.stop_at(*longest, self.deadline))
+    }
+
+    /// Something about this ticket may have changed: the next tick looks at it.
+    pub(super) fn wake(&mut self, id: TicketId) {
+        let Some(h) = self.tickets.get_mut(&id) else { return };
+        self.restless.insert(id);
+        match h.rests.take() {
+            Some(Rest::Lease(budget)) => {
+                if let Some(count) = self.resting.get_mut(&budget) {
+                    *count -= 1;
+                }
+                self.resting.retain(|_, count| *count > 0);
             }
-            if !h.freeze {
-                next = next.min(self.stop_at(h, self.deadline));
+            Some(Rest::Release(at)) => {
+                self.releases.remove(&(at, id));
+            }
+            Some(Rest::Nothing) | None => {}
+        }
+    }
+
+    /// Something about all of them may have changed.
+    pub(super) fn wake_all(&mut self) {
+        self.resting.clear();
+        self.releases.clear();
+        for (id, h) in &mut self.tickets {
+            h.rests = None;
+            self.restless.insert(*id);
+        }
+    }
+
+    /// Lets a ticket rest if only the instant that it waits for could change what it may do.
+    /// `given_up`: it is stopped, and only to be released.
+    fn settle(&mut self, id: TicketId, given_up: bool) {
+        let again = self.timing.renew_every * 2;
+        let Some(h) = self.tickets.get_mut(&id) else { return };
+        let rest = match (h.phase, h.release_asked) {
+            _ if !h.frozen.is_empty() => return,
+            (Phase::Stopped, Some(asked)) if given_up => Rest::Release(asked + again),
+            (Phase::Stopped | Phase::Inherited, _) => return,
+            (Phase::Running, _) if !h.freeze => Rest::Lease(h.stop_budget),
+            (Phase::Running | Phase::Stopping, _) => Rest::Nothing,
+        };
+        h.rests = Some(rest);
+        self.restless.remove(&id);
+        match rest {
+            Rest::Lease(budget) => *self.resting.entry(budget).or_default() += 1,
+            Rest::Release(at) => {
+                self.releases.insert((at, id));
+            }
+            Rest::Nothing => {}
+        }
+    }
+
+    /// Asserts that no ticket is forgotten: what does not rest is looked at, what rests may.
+    pub(super) fn rest_is_known(&self) {
+        let mut count = BTreeMap::new();
+        for (id, h) in &self.tickets {
+            assert_eq!(h.rests.is_none(), self.restless.contains(id), "rests or is looked at");
+            let Some(rest) = h.rests else { continue };
+            assert!(h.frozen.is_empty(), "what is taken back has no rest");
+            match rest {
+                Rest::Lease(budget) => {
+                    assert_eq!((h.phase, h.freeze), (Phase::Running, false));
+                    assert_eq!(budget, h.stop_budget);
+                    *count.entry(budget).or_default() += 1;
+                }
+                Rest::Release(at) => {
+                    assert_eq!(h.phase, Phase::Stopped);
+                    assert!(self.releases.contains(&(at, *id)), "its release is asked for again");
+                }
+                Rest::Nothing => {
+                    assert!(h.phase == Phase::Stopping || (h.phase == Phase::Running && h.freeze));
+                }
             }
         }
-        Some(next)
+        assert_eq!(count, self.resting, "each that waits for the lease is counted");
+        assert!(self.restless.iter().all(|id| self.tickets.contains_key(id)));
+        let waits = |(at, id): &(HolderTime, TicketId)| {
+            self.tickets.get(id).is_some_and(|h| h.rests == Some(Rest::Release(*at)))
+        };
+        assert!(self.releases.iter().all(waits), "no release is asked for in vain");
     }
 
     fn judge_clock(&mut self) {
@@ -49,18 +129,19 @@ impl Holder {
             && let Some(why) = self.audit.verdict(&self.voters)
         {
             self.distrusted = Some(why);
-            self.calm_until = None;
+            self.wake_all();
         }
     }
 
     /// Tickets being taken back come first: whoever extends all tickets at once must know before
     /// which of them are not meant.
     fn tell_leases(&mut self) {
-        let frozen = |(id, h): (&TicketId, &HeldTicket)| {
-            let deadline = self.ticket_deadline(h).filter(|_| !h.frozen.is_empty())?;
+        let frozen = |id: &TicketId| {
+            let h = self.tickets.get(id).filter(|h| !h.frozen.is_empty())?;
+            let deadline = self.ticket_deadline(h)?;
             (h.told_deadline != Some(deadline)).then_some((*id, deadline))
         };
-        let news: Vec<(TicketId, HolderTime)> = self.tickets.iter().filter_map(frozen).collect();
+        let news: Vec<(TicketId, HolderTime)> = self.restless.iter().filter_map(frozen).collect();
         for (ticket, deadline) in news {
             self.orders.push_back(Order::TicketLease { ticket, deadline });
             if let Some(h) = self.tickets.get_mut(&ticket) {
@@ -75,11 +156,12 @@ impl Holder {
         self.told = self.deadline;
     }
 
-    fn review(&mut self, now: HolderTime, id: TicketId, docket: &Docket) {
-        let Some(h) = self.tickets.get(&id) else { return };
+    /// What one ticket may do now. True: it is stopped, and only to be released.
+    fn review(&mut self, now: HolderTime, id: TicketId, docket: &Docket) -> bool {
+        let Some(h) = self.tickets.get(&id) else { return false };
         let (term, phase) = (h.term, h.phase);
         let deadline = self.ticket_deadline(h);
-        let by = self.stop_at(h, deadline);
+        let by = self.stop_at(h.stop_budget, deadline);
         let held = docket.ticket(id).map(|t| &t.holding);
         let kept = h.freeze && phase == Phase::Running;
         let reason =
@@ -91,7 +173,7 @@ impl Holder {
             Some(StopReason::Handover | StopReason::TakenBack | StopReason::Leaving)
         );
         let session = self.session;
-        let Some(h) = self.tickets.get_mut(&id) else { return };
+        let Some(h) = self.tickets.get_mut(&id) else { return false };
         match (phase, reason) {
             (Phase::Stopped | Phase::Inherited, None) => {
                 h.phase = Phase::Running;
@@ -112,6 +194,7 @@ impl Holder {
             }
             _ => {}
         }
+        phase == Phase::Stopped && gives_up
     }
 
     fn reason_to_stop(
@@ -142,7 +225,7 @@ impl Holder {
             && h.phase == Phase::Stopping
         {
             h.phase = Phase::Stopped;
-            self.calm_until = None;
+            self.wake(ticket);
         }
     }
 
@@ -155,17 +238,110 @@ impl Holder {
         } else {
             Some(self.next_open)
         };
-        if self.tickets.is_empty() {
-            return next;
+        let named = self.restless.iter().filter_map(|id| self.tickets.get(id));
+        named
+            .filter(|h| h.phase == Phase::Running && !h.freeze)
+            .map(|h| self.stop_at(h.stop_budget, self.ticket_deadline(h)))
+            .chain(self.first_stop())
+            .chain(self.releases.first().map(|(at, _)| *at))
+            .fold(next, |n, t| earlier(n, Some(t)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::super::HeldTicket;
+    use super::*;
+    use crate::ids::Incarnation;
+    use crate::timing::Profile;
+
+    const TICKETS: usize = 1_000;
+
+    fn running(budget: Duration) -> HeldTicket {
+        HeldTicket {
+            term: Term(1),
+            stop_budget: budget,
+            freeze: false,
+            phase: Phase::Running,
+            frozen: BTreeMap::new(),
+            capped: None,
+            release_asked: None,
+            told_deadline: None,
+            rests: None,
         }
-        match self.calm_until {
-            Some(t) => earlier(next, Some(t)),
-            None => self
-                .tickets
-                .values()
-                .filter(|h| h.phase == Phase::Running && !h.freeze)
-                .map(|h| self.stop_at(h, self.ticket_deadline(h)))
-                .fold(next, |n, t| earlier(n, Some(t))),
+    }
+
+    /// A holder of many running tickets; the first of them takes longest to stop.
+    fn holder() -> Holder {
+        let timing = Profile::MetroFast.timing();
+        let site = "paris".parse().unwrap();
+        let mut h = Holder::new(site, Incarnation::default(), timing);
+        h.deadline = Some(HolderTime::from_nanos(5_000_000_000));
+        for n in 1..=TICKETS as u32 {
+            let budget = Duration::from_millis(if n == 1 { 300 } else { 100 });
+            h.tickets.insert(TicketId(n), running(budget));
+            h.wake(TicketId(n));
+            h.settle(TicketId(n), false);
         }
+        h.rest_is_known();
+        h
+    }
+
+    #[test]
+    fn tickets_that_run_are_at_rest_until_the_slowest_of_them_has_to_begin_to_stop() {
+        let mut h = holder();
+        assert_eq!((h.restless.len(), h.resting.len()), (0, 2), "no tick looks at any of them");
+        let stretched = h.timing.watchdog_stretched();
+        let first = h.deadline.unwrap().minus(stretched).minus(Duration::from_millis(300));
+        assert_eq!(h.first_stop(), Some(first), "R14, for the longest budget");
+        // A renewal moves that instant, and still nobody is looked at.
+        h.deadline = h.deadline.map(|d| d + Duration::from_secs(1));
+        assert_eq!(h.first_stop(), Some(first + Duration::from_secs(1)));
+        assert!(h.restless.is_empty());
+    }
+
+    #[test]
+    fn only_the_ticket_that_changes_loses_its_rest() {
+        let mut h = holder();
+        h.wake(TicketId(1));
+        h.rest_is_known();
+        assert_eq!(h.restless, BTreeSet::from([TicketId(1)]));
+        assert_eq!(h.resting, BTreeMap::from([(Duration::from_millis(100), 999)]));
+        h.wake(TicketId(1));
+        h.rest_is_known(); // twice is once
+        h.wake_all();
+        h.rest_is_known();
+        assert_eq!((h.restless.len(), h.resting.len()), (TICKETS, 0));
+    }
+
+    #[test]
+    fn what_waits_for_its_release_rests_until_it_is_asked_for_again() {
+        let mut h = holder();
+        let asked = HolderTime::from_nanos(1_000_000_000);
+        let t = h.tickets.get_mut(&TicketId(7)).unwrap();
+        (t.phase, t.release_asked) = (Phase::Stopped, Some(asked));
+        h.wake(TicketId(7));
+        h.settle(TicketId(7), true);
+        let again = asked + h.timing.renew_every * 2;
+        assert_eq!(h.releases, BTreeSet::from([(again, TicketId(7))]));
+        h.rest_is_known();
+        h.wake(TicketId(7));
+        h.rest_is_known();
+        assert!(h.releases.is_empty());
+        h.settle(TicketId(7), false);
+        assert!(h.restless.contains(&TicketId(7)), "one that may run again is looked at each time");
+    }
+
+    #[test]
+    fn a_ticket_that_is_taken_back_has_no_rest() {
+        let mut h = holder();
+        h.tickets.get_mut(&TicketId(3)).unwrap().frozen.insert(crate::ids::MemberId(1), None);
+        h.wake(TicketId(3));
+        h.settle(TicketId(3), false);
+        assert!(h.restless.contains(&TicketId(3)));
+        h.rest_is_known();
     }
 }

@@ -1,51 +1,107 @@
 //! The log view: which tickets the docket shows as this session's (R13), and successions named.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{HeldTicket, Holder, Order, Phase, StopReason};
-use crate::docket::{Docket, Holding};
+use crate::docket::{Docket, Holding, Ticket, Touched};
 use crate::entry::{LossPolicy, Mode};
-use crate::ids::{Term, TicketId};
+use crate::ids::TicketId;
 use crate::time::HolderTime;
 
 impl Holder {
-    /// Takes in the docket after every applied entry (R13: only the own log view counts).
-    pub fn docket_changed(&mut self, now: HolderTime, docket: &Docket) {
-        self.calm_until = None;
-        self.find_session(now, docket);
-        self.drop_lost(docket);
-        let Some(session) = self.session else { return };
-        for t in docket.held_by(session) {
-            if let Some((_, _, term)) = t.holder() {
-                let freeze = t.policy.loss == LossPolicy::Freeze && t.policy.mode == Mode::Manual;
-                let held = self.tickets.entry(t.id).or_insert(HeldTicket {
-                    term,
-                    stop_budget: t.policy.stop_budget,
-                    freeze,
-                    phase: if term.index().0 < session.0 {
-                        Phase::Inherited
-                    } else {
-                        Phase::Stopped
-                    },
-                    frozen: BTreeMap::new(),
-                    capped: None,
-                    release_asked: None,
-                    told_deadline: None,
-                });
-                (held.stop_budget, held.freeze) = (t.policy.stop_budget, freeze);
+    /// Takes in the docket after applied entries (R13: only the own log view counts). `touched`: the
+    /// tickets that they may have changed.
+    pub fn docket_changed(&mut self, now: HolderTime, docket: &Docket, touched: &Touched) {
+        let other_session = self.find_session(now, docket);
+        if !touched.all && !other_session {
+            for id in &touched.tickets {
+                self.look_at(*id, docket);
+            }
+            return;
+        }
+        let known: Vec<TicketId> = self.tickets.keys().copied().collect();
+        for id in known {
+            self.look_at(id, docket);
+        }
+        for t in docket.tickets() {
+            if !self.tickets.contains_key(&t.id) {
+                self.look_at(t.id, docket);
             }
         }
-        self.note_successions(docket);
+        let gone = |id: &TicketId| docket.ticket(*id).is_some();
+        self.prepared.retain(gone);
     }
 
-    fn find_session(&mut self, now: HolderTime, docket: &Docket) {
+    /// One ticket, as the log view shows it.
+    fn look_at(&mut self, id: TicketId, docket: &Docket) {
+        let ticket = docket.ticket(id);
+        let ours = ticket.and_then(|t| {
+            let (session, _, term) = t.holder()?;
+            (Some(session) == self.session).then_some((t, term, session))
+        });
+        if let Some(h) = self.tickets.get(&id)
+            && ours.is_none_or(|(_, term, _)| term != h.term)
+        {
+            self.lose(id);
+        }
+        if let Some((t, term, session)) = ours {
+            let freeze = t.policy.loss == LossPolicy::Freeze && t.policy.mode == Mode::Manual;
+            let inherited = term.index().0 < session.0;
+            self.wake(id);
+            let held = self.tickets.entry(id).or_insert(HeldTicket {
+                term,
+                stop_budget: t.policy.stop_budget,
+                freeze,
+                phase: if inherited { Phase::Inherited } else { Phase::Stopped },
+                frozen: BTreeMap::new(),
+                capped: None,
+                release_asked: None,
+                told_deadline: None,
+                rests: None,
+            });
+            (held.stop_budget, held.freeze) = (t.policy.stop_budget, freeze);
+            self.restless.insert(id);
+        }
+        if self.session.is_some() {
+            self.note_succession(id, ticket);
+        }
+    }
+
+    /// The log view does not show it as ours under the known term.
+    fn lose(&mut self, ticket: TicketId) {
+        self.wake(ticket);
+        self.restless.remove(&ticket);
+        let Some(h) = self.tickets.remove(&ticket) else { return };
+        let term = h.term;
+        if h.phase != Phase::Stopped {
+            let by = self.stop_at(h.stop_budget, self.ticket_deadline(&h));
+            let why = StopReason::NotOurs;
+            self.orders.push_back(Order::Stop { ticket, term, why, by });
+        }
+        self.orders.push_back(Order::Forget { ticket, term });
+    }
+
+    fn note_succession(&mut self, id: TicketId, ticket: Option<&Ticket>) {
+        let named = ticket.is_some_and(|t| {
+            matches!(&t.holding, Holding::Held { handover: Some(h), .. }
+                if h.to.as_ref() == Some(&self.site))
+        });
+        if !named {
+            self.prepared.remove(&id);
+        } else if self.prepared.insert(id) {
+            self.orders.push_back(Order::Prepare { ticket: id });
+        }
+    }
+
+    /// True when it is another one than before.
+    fn find_session(&mut self, now: HolderTime, docket: &Docket) -> bool {
         let ours = docket
             .open_sessions()
             .filter(|(_, s)| s.site == self.site && s.incarnation == self.incarnation)
             .map(|(id, _)| id)
             .last();
         if ours == self.session {
-            return;
+            return false;
         }
         if ours.is_some() {
             // What the old session's promises allow stays allowed: the voters count the new
@@ -62,6 +118,8 @@ impl Holder {
         self.session = ours;
         self.leases.clear();
         self.reckon();
+        self.wake_all();
+        true
     }
 
     /// What a new session inherits is not for tickets that are being taken back.
@@ -76,44 +134,5 @@ impl Holder {
                 h.capped = Some(cap);
             }
         }
-    }
-
-    /// Tickets that the log view does not show as ours under the known term.
-    fn drop_lost(&mut self, docket: &Docket) {
-        let session = self.session;
-        let lost: Vec<(TicketId, Term)> = self
-            .tickets
-            .iter()
-            .filter(|(id, h)| {
-                let holder = docket.ticket(**id).and_then(|t| t.holder());
-                !holder.is_some_and(|(s, _, term)| Some(s) == session && term == h.term)
-            })
-            .map(|(id, h)| (*id, h.term))
-            .collect();
-        for (ticket, term) in lost {
-            if let Some(h) = self.tickets.remove(&ticket) {
-                if h.phase != Phase::Stopped {
-                    let by = self.stop_at(&h, self.ticket_deadline(&h));
-                    let why = StopReason::NotOurs;
-                    self.orders.push_back(Order::Stop { ticket, term, why, by });
-                }
-                self.orders.push_back(Order::Forget { ticket, term });
-            }
-        }
-    }
-
-    fn note_successions(&mut self, docket: &Docket) {
-        let mut named = BTreeSet::new();
-        for t in docket.tickets() {
-            if let Holding::Held { handover: Some(h), .. } = &t.holding
-                && h.to.as_ref() == Some(&self.site)
-            {
-                named.insert(t.id);
-            }
-        }
-        for ticket in named.difference(&self.prepared) {
-            self.orders.push_back(Order::Prepare { ticket: *ticket });
-        }
-        self.prepared = named;
     }
 }

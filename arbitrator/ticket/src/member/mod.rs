@@ -261,16 +261,32 @@ pub enum Alarm {
     /// The ledger refused something that must not happen.
     #[error("the ledger refused an impossible request: {0}")]
     Ledger(String),
-    /// A ticket moved by itself.
-    #[error("ticket {ticket} moved to {to} by itself (term {term})")]
+    /// Tickets moved by themselves, by one decision: a lost site with 10,000 tickets is one alarm.
+    #[error(
+        "{} moved to {to} by {} (term {term})",
+        named(tickets, *more),
+        if tickets.len() + more == 1 { "itself" } else { "themselves" }
+    )]
     Moved {
-        /// Which ticket.
-        ticket: String,
+        /// Names of the first of them.
+        tickets: Vec<String>,
+        /// How many more.
+        more: usize,
         /// The new holder.
         to: MemberName,
-        /// Its term.
+        /// Their term.
         term: Term,
     },
+}
+
+/// Tickets in words.
+fn named(tickets: &[String], more: usize) -> String {
+    let list = tickets.join(", ");
+    match (tickets.len(), more) {
+        (1, 0) => format!("ticket {list}"),
+        (_, 0) => format!("tickets {list}"),
+        _ => format!("tickets {list} and {more} more"),
+    }
 }
 
 /// Whether this member takes part.
@@ -343,6 +359,8 @@ pub struct Member {
     checkpoint: bool,
     outbox: Vec<Outgoing>,
     effects: VecDeque<Effect>,
+    /// What entries did, for people; behind the orders that follow from it.
+    news: Vec<Effect>,
     batches: VecDeque<Batch>,
     ledger_records: u64,
     last_persist: PersistId,
@@ -370,6 +388,7 @@ impl Member {
             checkpoint: false,
             outbox: Vec::new(),
             effects: VecDeque::new(),
+            news: Vec::new(),
             batches: VecDeque::new(),
             ledger_records: 0,
             last_persist: PersistId(0),

@@ -1,13 +1,15 @@
 //! The order of work in one step: ledger, committed entries, promises, steward, holder.
 
+use std::collections::BTreeMap;
+
 use super::{Alarm, Effect, Member, Standing};
 use crate::audit::Finding;
 use crate::command::Command;
-use crate::docket::{Docket, Event};
+use crate::docket::{Docket, Event, Touched};
 use crate::durable::Record;
 use crate::entry::Entry;
 use crate::holder::Request;
-use crate::ids::{MemberId, MemberName};
+use crate::ids::{MemberId, MemberName, Term, TicketId};
 use crate::ledger::{LedgerEffect, Snapshot};
 use crate::limits;
 use crate::message::{Lane, Message, Renew};
@@ -38,6 +40,8 @@ impl Member {
             }
             self.run_commands(now);
             self.flush();
+            // Orders go first: what was decided is told to people once services may start.
+            self.effects.extend(self.news.drain(..));
             if !busy {
                 break;
             }
@@ -146,7 +150,7 @@ impl Member {
                 let promise = f.config_seen.timing.promise;
                 f.promises.docket_replaced(now.voter, &f.docket, promise);
                 if let Some(h) = &mut f.holder {
-                    h.docket_changed(now.holder, &f.docket);
+                    h.docket_changed(now.holder, &f.docket, &Touched::everything());
                 }
                 self.effects.push_back(Effect::DocketReplaced);
             }
@@ -156,6 +160,7 @@ impl Member {
 
     pub(super) fn apply_committed(&mut self, now: Now) -> bool {
         let mut any = false;
+        let mut touched = Touched::default();
         loop {
             let Some(f) = &mut self.formed else { return any };
             let next = f.docket.applied().next();
@@ -166,6 +171,7 @@ impl Member {
             let events = f.docket.apply(&entry);
             let promise = f.config_seen.timing.promise;
             for event in &events {
+                touched.add(event);
                 match event {
                     Event::SessionOpened { session, .. } => {
                         f.promises.session_opened(now.voter, *session, promise);
@@ -178,16 +184,13 @@ impl Member {
             }
             any = true;
             self.after_entry(&entry, &events);
-            self.effects.push_back(Effect::Decided {
-                index: entry.index,
-                wall_ms: entry.wall_ms,
-                events,
-            });
+            let (index, wall_ms) = (entry.index, entry.wall_ms);
+            self.news.push(Effect::Decided { index, wall_ms, events });
         }
         if any {
             if let Some(f) = &mut self.formed {
                 if let Some(h) = &mut f.holder {
-                    h.docket_changed(now.holder, &f.docket);
+                    h.docket_changed(now.holder, &f.docket, &touched);
                 }
                 if f.docket.applied().0 - f.snapshot_at.0 >= limits::SNAPSHOT_EVERY_ENTRIES {
                     f.snapshot_at = f.docket.applied();
@@ -202,16 +205,22 @@ impl Member {
     }
 
     pub(super) fn after_entry(&mut self, entry: &Entry, events: &[Event]) {
+        let mut moved: BTreeMap<&MemberName, (Term, Vec<TicketId>)> = BTreeMap::new();
         for event in events {
             if let Event::Granted { ticket, site, term, automatic: true, .. } = event {
-                let name =
-                    self.docket().and_then(|d| d.ticket(*ticket)).map(|t| t.name.to_string());
-                self.effects.push_back(Effect::Alarm(Alarm::Moved {
-                    ticket: name.unwrap_or_else(|| ticket.to_string()),
-                    to: site.clone(),
-                    term: *term,
-                }));
+                moved.entry(site).or_insert((*term, Vec::new())).1.push(*ticket);
             }
+        }
+        for (to, (term, ids)) in moved {
+            let name = |id: &TicketId| {
+                let ticket = self.docket().and_then(|d| d.ticket(*id));
+                ticket.map_or_else(|| id.to_string(), |t| t.name.to_string())
+            };
+            let tickets: Vec<String> =
+                ids.iter().take(limits::TICKETS_NAMED_IN_ALARMS).map(name).collect();
+            let more = ids.len() - tickets.len();
+            let alarm = Alarm::Moved { tickets, more, to: to.clone(), term };
+            self.news.push(Effect::Alarm(alarm));
         }
         self.entry_applied(entry, events);
     }

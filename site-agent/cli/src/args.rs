@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use tierce_agent::config::Span;
 
 use crate::out::Format;
-use crate::{advise, attributes, config, demo, pki, sites, status, tickets, trace};
+use crate::{advise, attributes, config, demo, drill, pki, sites, status, tickets, trace};
 
 /// Moves services between sites, one holder at a time.
 #[derive(Debug, Parser)]
@@ -17,7 +17,7 @@ use crate::{advise, attributes, config, demo, pki, sites, status, tickets, trace
     version,
     after_help = "Exit codes: 0 done, 1 error, 64 usage, 69 unavailable, 75 try again, 78 file \
                   refused, 102 no daemon, 105 no such thing, 106 no majority, 107 unsafe without \
-                  force, 110 expired, 112 outcome unknown, 113 not now, 124 not in time."
+                  force, 110 expired, 112 outcome unknown, 113 not now, 124 not in time, 130 interrupted."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -75,6 +75,9 @@ pub(crate) enum Command {
     Advise(advise::AdviseCommand),
     /// Runs a cluster on this machine, breaks it in eight ways, and shows that it held.
     Demo(demo::DemoArgs),
+    /// Drills: failover tried on purpose, judged, and taken back.
+    #[command(subcommand)]
+    Drill(drill::DrillCommand),
     /// The demo's service.
     #[command(hide = true)]
     DemoService(demo::ServiceArgs),
@@ -154,6 +157,12 @@ mod tests {
             "tierce tickets move web --to rome",
             "tierce tickets resume web",
             "tierce fence confirm rome --note burnt",
+            "tierce drill check --ticket web",
+            "tierce drill run plan --site paris",
+            "tierce drill run lab --fault cut --fault arbitrator-lost",
+            "tierce drill run switch-over --ticket web --to rome --hold 30s --yes",
+            "tierce drill run L2 --ticket web",
+            "tierce drill report /tmp/drill -o junit",
         ] {
             let read = Cli::try_parse_from(line.split(' '));
             assert!(read.is_ok(), "{line}: {}", read.unwrap_err());

@@ -49,6 +49,16 @@ impl Client {
         Self { socket, silence: ctx.globals.timeout.unwrap_or(SILENCE) }
     }
 
+    /// The same for another daemon.
+    pub(crate) fn at(&self, socket: PathBuf) -> Self {
+        Self { socket, silence: self.silence }
+    }
+
+    /// Where it asks.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Asks for a view; nothing changes.
     pub(crate) fn look(&self, ask: Ask) -> Result<Reply, Failure> {
         self.ask(ask, Kind::Look, self.silence)

@@ -24,6 +24,8 @@ pub(crate) const OUTCOME_UNKNOWN: u8 = 112;
 pub(crate) const NOT_NOW: u8 = 113;
 /// Not in time.
 pub(crate) const TIMEOUT: u8 = 124;
+/// Ended by a signal: what shells expect (128 + SIGINT).
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// How a command ends that needs no error message.
 #[derive(Debug)]

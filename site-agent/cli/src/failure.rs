@@ -1,6 +1,7 @@
 //! Errors in four parts: what happened, what follows from it, how to look into it, the safer way.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 use clap::error::ContextKind;
 use tierce_wire::control::ErrorView;
@@ -83,6 +84,12 @@ impl Failure {
             format!("{} --help", command.join(" ")),
             safer,
         )
+    }
+
+    /// Says it on stderr.
+    pub(crate) fn tell(&self) {
+        // Nothing is left to be done about a stderr that cannot be written.
+        let _ = std::io::stderr().write_all(self.text().as_bytes());
     }
 
     /// The four lines.

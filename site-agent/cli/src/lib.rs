@@ -19,6 +19,8 @@
 //! | `config`, `pki`, `trace`, `advise` | what works without a daemon |
 //! | `daemons` | this program as one of the daemons |
 //! | `demo` | a cluster on this machine that is broken and held |
+//! | `drill` | what the demo shows, with the cluster and the tickets that are there |
+//! | `evidence` | how demo and drills are judged and shown |
 //! | `shell` | completions and man pages |
 //! | `approve` | questions before a change |
 //! | `failure`, `codes` | errors and exit codes |
@@ -38,6 +40,8 @@ mod codes;
 mod config;
 mod daemons;
 mod demo;
+mod drill;
+mod evidence;
 mod failure;
 mod limits;
 mod out;
@@ -86,6 +90,16 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let out = Out::new(cli.globals.output);
     let ctx = Ctx { out, globals: cli.globals };
+    let is_report = matches!(cli.command, Command::Drill(drill::DrillCommand::Report { .. }));
+    if matches!(out.format(), Format::Junit | Format::Html) && !is_report {
+        return out.fail(&Failure::new(
+            codes::USAGE,
+            "junit and html are forms of drill reports only",
+            "nothing was done",
+            "tierce drill report --help",
+            "-o table or -o json; a drill's --report DIR writes all forms",
+        ));
+    }
     match dispatch(&ctx, cli.command) {
         Ok(exit) => exit.into(),
         Err(failure) => ctx.out.fail(&failure),
@@ -104,6 +118,7 @@ fn dispatch(ctx: &Ctx, command: Command) -> Result<Exit, Failure> {
         Command::Trace(command) => trace::run(ctx, command),
         Command::Advise(command) => advise::run(ctx, &command),
         Command::Demo(args) => Ok(Exit::Daemon(demo::run(&args, ctx.out.is_json()))),
+        Command::Drill(command) => drill::run(ctx, command),
         Command::DemoService(args) => Ok(Exit::Daemon(demo::run_service(&args))),
         Command::Completion { shell } => shell::completion(ctx, shell),
         Command::Man { dir } => shell::man(ctx, dir.as_deref()),

@@ -17,11 +17,16 @@ use crate::failure::Failure;
 pub(crate) enum Format {
     /// For people.
     #[default]
+    #[value(alias = "text")]
     Table,
     /// For people with wide screens.
     Wide,
     /// For programs.
     Json,
+    /// Test cases for build servers (`drill report` only).
+    Junit,
+    /// A page to keep (`drill report` only).
+    Html,
 }
 
 /// Whether an unreadable command line asks for JSON: its error is data then.
@@ -44,6 +49,10 @@ impl Out {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
             || std::env::var_os("TERM").is_some_and(|t| t == "dumb");
         Self { format, colour: !unwanted && std::io::stdout().is_terminal() }
+    }
+
+    pub(crate) fn format(self) -> Format {
+        self.format
     }
 
     pub(crate) fn is_json(self) -> bool {
@@ -95,8 +104,7 @@ impl Out {
     /// The end of a command that failed.
     pub(crate) fn fail(self, failure: &Failure) -> ExitCode {
         if !failure.quiet {
-            // Nothing is left to be done about a stderr that cannot be written.
-            let _ = std::io::stderr().write_all(failure.text().as_bytes());
+            failure.tell();
             if self.is_json() {
                 let _ = self.json(&*failure.view);
             }

@@ -17,27 +17,11 @@ use tierce_dns::{Name, RecordType};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::clock::{At, ms};
 use super::limits::{MAX_ANSWERS, PERIOD, RESOLVE, SILENT};
 use super::service::Answer;
-use super::timeline::{Kind, Timeline};
-
-/// An answer that was heard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Heard {
-    /// Number of the record.
-    pub(super) n: u64,
-    /// Which site answered, by its place.
-    pub(super) site: usize,
-    /// Under which term.
-    pub(super) term: u64,
-    /// When the answering instance began.
-    pub(super) began: At,
-    /// When it answered.
-    pub(super) at: At,
-    /// When the answer was here.
-    pub(super) got: At,
-}
+use crate::evidence::clock::{At, ms};
+use crate::evidence::judge::Heard;
+use crate::evidence::timeline::{Kind, Timeline};
 
 /// Everything heard.
 #[derive(Clone, Debug, Default)]

@@ -12,16 +12,17 @@ use tierce_ticket::timing::{Profile, Timing};
 use tierce_wire::control::{Ask, Reply, StatusView};
 use tokio::time::sleep;
 
-use super::ask::{ask, status};
-use super::client::{Heard, Shared};
-use super::clock::{At, ms};
-use super::judge;
-use super::lab::{Lab, NAMES, SERVICE_NAME, SITES, THIRD, Trouble, Wiring};
-use super::limits::{ASK_EVERY, PERIOD, SETTLE};
+use super::client::Shared;
+use super::lab::{Lab, NAMES, SITES, THIRD, Trouble, Wiring};
+use super::limits::{ASK, ASK_EVERY, PERIOD, SETTLE};
 use super::net::Net;
-use super::report::PhaseReport;
+use super::program::Fault;
 use super::seed::Seed;
-use super::timeline::{Kind, Timeline};
+use crate::evidence::ask::{Unanswered, ask, status};
+use crate::evidence::clock::At;
+use crate::evidence::judge::{self, Heard};
+use crate::evidence::phase::{Begun as Phase, Found, PhaseReport, known_start};
+use crate::evidence::timeline::{Kind, Timeline};
 
 /// What a phase is expected to do with the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,14 +33,19 @@ enum Expect {
     Move,
 }
 
+/// The phase in which the ticket is moved on purpose.
+pub(super) const PLANNED: &str = "planned move";
+
 /// A phase that has begun.
 struct Begun {
-    name: &'static str,
-    from: At,
     holder: Heard,
-    predicted: Duration,
-    why: String,
-    expect: Expect,
+    phase: Phase,
+}
+
+impl From<Unanswered> for Trouble {
+    fn from(e: Unanswered) -> Self {
+        Self(e.to_string())
+    }
 }
 
 /// The conductor.
@@ -69,19 +75,21 @@ impl Conductor {
         self.timeline.say(kind, text);
     }
 
-    /// All of it. An error ends the demo early; what was found so far stays.
-    pub(super) async fn run(&mut self) -> Result<(), Trouble> {
+    /// All of it. An error ends it early; what was found so far stays.
+    pub(super) async fn run(&mut self, faults: &[Fault]) -> Result<(), Trouble> {
         self.form().await?;
         self.healthy().await?;
-        self.blip().await?;
-        self.cut().await?;
-        self.heal().await?;
-        self.planned().await?;
-        for fault in self.seed.shuffled([0, 1, 2]) {
+        for fault in faults {
             match fault {
-                0 => self.arbitrator_lost().await?,
-                1 => self.agent_killed().await?,
-                _ => self.agent_frozen().await?,
+                Fault::Blip => self.blip().await?,
+                Fault::Cut => {
+                    self.cut().await?;
+                    self.heal().await?;
+                }
+                Fault::Move => self.planned().await?,
+                Fault::ArbitratorLost => self.arbitrator_lost().await?,
+                Fault::Kill => self.agent_killed().await?,
+                Fault::Freeze => self.agent_frozen().await?,
             }
         }
         Ok(())
@@ -181,12 +189,12 @@ impl Conductor {
         let Reply::Plan(plan) = ask(&socket, plan, SETTLE).await? else {
             return Err(Trouble("the plan has an answer that does not fit".to_owned()));
         };
-        let mut begun = self.begin("planned move", Expect::Move, "")?;
-        begun.predicted = Duration::from_millis(plan.outage_ms) + 2 * PERIOD;
-        begun.why =
+        let mut begun = self.begin(PLANNED, Expect::Move, "")?;
+        begun.phase.predicted = Duration::from_millis(plan.outage_ms) + 2 * PERIOD;
+        begun.phase.why =
             format!("the plan's outage {} ms and two periods of the client", plan.outage_ms);
-        let predicted = begun.predicted.as_millis();
-        self.say(Kind::Demo, format!("predicted: {predicted} ms ({})", begun.why));
+        let predicted = begun.phase.predicted.as_millis();
+        self.say(Kind::Demo, format!("predicted: {predicted} ms ({})", begun.phase.why));
         self.say(Kind::Fault, format!("tierce tickets move {name} --to {to}"));
         let note = "tierce demo".to_owned();
         let ask_move = Ask::Move { name, to: to.to_owned(), note, wait_ms: 15_000 };
@@ -283,22 +291,29 @@ impl Conductor {
         let what = if what.is_empty() { String::new() } else { format!(": {what}") };
         self.say(Kind::Phase, format!("{number} {name}{what} ({serves})"));
         let why = "one period of the client".to_owned();
-        Ok(Begun { name, from, holder, predicted: PERIOD, why, expect })
+        let to = if expect == Expect::Move { other(holder.site) } else { holder.site };
+        let phase = Phase {
+            name: name.to_owned(),
+            from,
+            site: SITES[holder.site].to_owned(),
+            term: holder.term,
+            expected: SITES[to].to_owned(),
+            predicted: PERIOD,
+            why,
+            allowance: self.allowance,
+        };
+        Ok(Begun { holder, phase })
     }
 
     /// Begins a phase in which the holder is lost without a word.
     async fn begin_unplanned(&mut self, name: &'static str, what: &str) -> Result<Begun, Trouble> {
         let successor = other(self.holder()?.site);
         let socket = self.lab.socket(successor);
-        let worst = Duration::from_millis(status(&socket).await?.worst_takeover_ms);
+        let worst = Duration::from_millis(status(&socket, false, ASK).await?.worst_takeover_ms);
         let to = Some(SITES[successor].to_owned());
         let plan = ask(&socket, Ask::Plan { name: self.lab.ticket.clone(), to }, SETTLE).await?;
         let start = match plan {
-            Reply::Plan(plan) => plan
-                .steps
-                .last()
-                .filter(|s| s.what.starts_with("start") && !s.basis.starts_with("unknown"))
-                .map(|s| Duration::from_millis(s.predicted_ms)),
+            Reply::Plan(plan) => known_start(&plan),
             _ => None,
         };
         let (start, basis) = match start {
@@ -306,20 +321,20 @@ impl Conductor {
             None => (self.first_start, "as at the first site"),
         };
         let mut begun = self.begin(name, Expect::Move, what)?;
-        begun.predicted = worst + start + PERIOD;
-        begun.why = format!(
+        begun.phase.predicted = worst + start + PERIOD;
+        begun.phase.why = format!(
             "T + 2 RTT + 2 fsync = {} ms, a start {} ms ({basis}), one period of the client",
             worst.as_millis(),
             start.as_millis()
         );
-        let predicted = begun.predicted.as_millis();
-        self.say(Kind::Demo, format!("predicted: {predicted} ms at most ({})", begun.why));
+        let predicted = begun.phase.predicted.as_millis();
+        self.say(Kind::Demo, format!("predicted: {predicted} ms at most ({})", begun.phase.why));
         Ok(begun)
     }
 
     /// Waits until the client is served by the other site, or until it is far too late.
     async fn taken_over(&self, begun: &Begun) {
-        let most = begun.predicted + self.allowance + SETTLE;
+        let most = begun.phase.predicted + self.allowance + SETTLE;
         let since = At::now();
         let moved = |h: Heard| h.site != begun.holder.site && h.term > begun.holder.term;
         while !self.shared.last().is_some_and(moved) && At::now().since(since) < most {
@@ -332,57 +347,13 @@ impl Conductor {
         let to = At::now();
         let (gap, last) = {
             let book = self.shared.book();
-            (judge::longest_gap(&book.client, begun.from, to), book.client.last().copied())
+            let gap = judge::longest_gap(&book.client, begun.phase.from, to);
+            (gap, book.client.last().copied().unwrap_or(begun.holder))
         };
-        let last = last.unwrap_or(begun.holder);
-        let expected = match begun.expect {
-            Expect::Stay => begun.holder.site,
-            Expect::Move => other(begun.holder.site),
-        };
-        let limit = begun.predicted + self.allowance;
-        let mut wrong = Vec::new();
-        if last.site != expected {
-            let (at, not) = (SITES[last.site], SITES[expected]);
-            wrong.push(format!("{SERVICE_NAME} is served by {at}, not by {not}"));
-        }
-        match begun.expect {
-            Expect::Stay if last.term != begun.holder.term => wrong.push(format!(
-                "it was granted anew: term {} after {}",
-                last.term, begun.holder.term
-            )),
-            Expect::Move if last.term <= begun.holder.term => {
-                wrong.push("there was no new grant".to_owned());
-            }
-            _ => {}
-        }
-        if gap > limit {
-            wrong.push(format!("{:.0} ms without service, {:.0} ms allowed", ms(gap), ms(limit)));
-        }
-        let passed = wrong.is_empty();
-        let report = PhaseReport {
-            name: begun.name,
-            start_ms: self.timeline.at(begun.from),
-            end_ms: self.timeline.at(to),
-            rto_ms: ms(gap),
-            predicted_ms: ms(begun.predicted),
-            allowance_ms: ms(self.allowance),
-            prediction: begun.why,
-            expected_site: SITES[expected],
-            site: SITES[last.site],
-            term: last.term,
-            passed,
-            wrong,
-        };
-        let mark = if passed { "ok" } else { "FAILED" };
-        let mut text = format!(
-            "{mark}: {:.0} ms without service (predicted {:.0}), {} serves, term {}",
-            report.rto_ms, report.predicted_ms, report.site, report.term
-        );
-        for why in &report.wrong {
-            text += "; ";
-            text += why;
-        }
-        self.say(Kind::Phase, text);
+        let (site, term) = (SITES[last.site].to_owned(), last.term);
+        let report =
+            begun.phase.end(Found { to, gap, site, term, wrong: Vec::new() }, &self.timeline);
+        report.say(&self.timeline);
         self.phases.push(report);
     }
 
@@ -413,7 +384,7 @@ impl Conductor {
             let mut all = Vec::new();
             let mut why = Vec::new();
             for (site, name) in SITES.iter().enumerate() {
-                match status(&self.lab.socket(site)).await {
+                match status(&self.lab.socket(site), false, ASK).await {
                     Ok(view) => {
                         why.push((*name, format!("{} {}", view.summary, missing(&view))));
                         all.push(view);

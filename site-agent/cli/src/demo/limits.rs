@@ -10,11 +10,9 @@ pub(super) const RESOLVE: Duration = Duration::from_millis(200);
 pub(super) const SILENT: Duration = Duration::from_millis(100);
 /// Answers kept: ten minutes of both clients. More are counted, not kept.
 pub(super) const MAX_ANSWERS: usize = 200_000;
-/// Events kept for the report.
-pub(super) const MAX_EVENTS: usize = 10_000;
 /// How many milliseconds later than predicted a phase may be by default: the processes share one
 /// machine with whatever else runs on it.
-pub(super) const ALLOWANCE_MS: u64 = 500;
+pub(crate) const ALLOWANCE_MS: u64 = 500;
 /// For the first start of everything, and for everybody being back after a fault, on top of the
 /// lease times.
 pub(super) const SETTLE: Duration = Duration::from_secs(20);

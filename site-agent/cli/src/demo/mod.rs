@@ -17,11 +17,13 @@
 //! | `net` | relay, name server and route collector on their own thread |
 //! | `service` | the service that moves, and its resource agent |
 //! | `client` | the client and the witness |
-//! | `judge` | overlap, stale answers, gaps: pure |
+//! | `program` | what is done, in which order: the demo, or a drill in its lab |
 //! | `conduct` | the phases |
-//! | `ask`, `clock`, `seed`, `timeline` | small parts |
-//! | `report`, `html` | scorecard, report.json, report.html |
+//! | `seed` | numbers that look random |
+//! | `report` | what was found |
 //! | `limits` | every bound |
+//!
+//! How it is judged and shown is in `crate::evidence`, for drills are judged and shown the same way.
 //!
 //! Invariants:
 //! - only processes that this demo started are ever signalled;
@@ -29,20 +31,16 @@
 //! - whatever ends the demo ends its processes, SIGKILL included: the kernel tells the members, and
 //!   a caretaker ends what is left.
 
-mod ask;
 mod client;
-mod clock;
 mod conduct;
-mod html;
-mod judge;
 mod lab;
 mod limits;
 mod net;
+mod program;
 mod relay;
 mod report;
 mod seed;
 mod service;
-mod timeline;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -53,15 +51,18 @@ use clap::Args;
 use tierce_ticket::timing::Profile;
 use tokio::signal::unix::{SignalKind, signal};
 
+pub(crate) use limits::ALLOWANCE_MS;
+pub(crate) use program::{Fault, Program};
 pub(crate) use service::{ServiceArgs, run as run_service};
 
 use client::{Shared, Ways};
 use conduct::Conductor;
 use lab::{Lab, SERVICE_NAME, SITES, Trouble, trouble};
 use net::Net;
-use report::Report;
 use seed::Seed;
-use timeline::{Kind, Timeline};
+
+use crate::evidence::text;
+use crate::evidence::timeline::{Kind, Show, Timeline};
 
 const HELP: &str = "\
 Two sites and an arbitrator as real processes on loopback: no root, no network, nothing left behind.
@@ -71,9 +72,6 @@ every 10 ms to the service under the ticket, and a witness asks both sites all t
 Phases: healthy, blip (no move), cut (failover), heal, planned move, arbitrator lost, agent killed,
 agent frozen. Exit code 0 only if the service never ran twice and every phase kept its prediction;
 1 if not (the directory is kept then), 130 when interrupted.";
-
-/// Ended by a signal: what shells expect (128 + SIGINT).
-const INTERRUPTED: u8 = 130;
 
 /// Runs a cluster on this machine, breaks it in eight ways, and shows that it held.
 #[derive(Args, Clone, Debug)]
@@ -99,7 +97,8 @@ pub(crate) struct DemoArgs {
     allowance: u64,
 }
 
-fn profile(word: &str) -> Result<Profile, String> {
+/// A profile by its word.
+pub(crate) fn profile(word: &str) -> Result<Profile, String> {
     let words = Profile::ALL.map(Profile::word);
     let found = Profile::ALL.into_iter().find(|p| p.word() == word);
     found.ok_or_else(|| format!("choose one of {}", words.join(", ")))
@@ -107,35 +106,50 @@ fn profile(word: &str) -> Result<Profile, String> {
 
 /// Runs the demo; `json` as well as `--json` gives JSON.
 pub(crate) fn run(args: &DemoArgs, json: bool) -> ExitCode {
-    let timeline = Timeline::new(json || args.json);
+    let seed = args.seed.unwrap_or_else(some_seed);
+    execute(&Program {
+        drill: false,
+        faults: Program::all(seed),
+        seed,
+        profile: args.profile,
+        report: args.report.clone(),
+        keep: args.keep,
+        allowance: args.allowance,
+        show: if json || args.json { Show::Json } else { Show::Text },
+    })
+}
+
+/// Runs a program in a lab of its own.
+pub(crate) fn execute(program: &Program) -> ExitCode {
+    let timeline = Timeline::new(program.show);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime
         .map_err(trouble("a runtime"))
-        .and_then(|runtime| runtime.block_on(perform(args, &timeline)));
+        .and_then(|runtime| runtime.block_on(perform(program, &timeline)));
     match done {
         Ok(code) => code,
         Err(why) => {
-            eprintln!("error: the demo could not be set up: {why}");
+            let what = if program.drill { "the lab" } else { "the demo" };
+            eprintln!("error: {what} could not be set up: {why}");
             eprintln!("effect: nothing was shown, and nothing is left running");
-            eprintln!("inspect: tierce demo --keep, then the logs in its directory");
-            eprintln!("safer: the demo touches nothing but its own directory and loopback");
+            eprintln!("inspect: the same with --keep, then the logs in its directory");
+            eprintln!("safer: {what} touches nothing but its own directory and loopback");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn perform(args: &DemoArgs, timeline: &Timeline) -> Result<ExitCode, Trouble> {
+async fn perform(program: &Program, timeline: &Timeline) -> Result<ExitCode, Trouble> {
     let mut terminate = signal(SignalKind::terminate()).map_err(trouble("SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(trouble("SIGINT"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(trouble("SIGHUP"))?;
     // Made in advance: a minute later is no time to find that it cannot be written.
-    if let Some(dir) = &args.report {
+    if let Some(dir) = &program.report {
         std::fs::create_dir_all(dir).map_err(trouble("the directory of the report"))?;
     }
-    let seed = args.seed.unwrap_or_else(some_seed);
-    let (mut conductor, watchers) = set_up(args, timeline, seed).await?;
+    let (mut conductor, watchers) = set_up(program, timeline).await?;
     let ended = tokio::select! {
-        ended = conductor.run() => ended,
+        ended = conductor.run(&program.faults) => ended,
         _ = terminate.recv() => return Ok(interrupted(timeline)),
         _ = interrupt.recv() => return Ok(interrupted(timeline)),
         _ = hangup.recv() => return Ok(interrupted(timeline)),
@@ -145,33 +159,31 @@ async fn perform(args: &DemoArgs, timeline: &Timeline) -> Result<ExitCode, Troub
     }
     drop(watchers); // what is heard from here on is the end of the demo, and no finding
     let stopped_early = ended.err().map(|why| why.to_string());
-    let passed = finish(args, &mut conductor, timeline, seed, stopped_early)?;
+    let passed = finish(program, &mut conductor, stopped_early)?;
     drop(conductor);
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn interrupted(timeline: &Timeline) -> ExitCode {
     timeline.say(Kind::Demo, "interrupted: everything is ended");
-    ExitCode::from(INTERRUPTED)
+    ExitCode::from(crate::codes::INTERRUPTED)
 }
 
-fn some_seed() -> u64 {
+/// A seed when none was given.
+pub(crate) fn some_seed() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::from(now.subsec_nanos()) % 100_000
 }
 
 type Keeps = (tokio::sync::oneshot::Sender<()>, tokio::task::JoinHandle<()>);
 
-async fn set_up(
-    args: &DemoArgs,
-    timeline: &Timeline,
-    seed: u64,
-) -> Result<(Conductor, Keeps), Trouble> {
-    let lab = Lab::new(args.keep)?;
+async fn set_up(program: &Program, timeline: &Timeline) -> Result<(Conductor, Keeps), Trouble> {
+    let seed = program.seed;
+    let lab = Lab::new(program.keep)?;
     let net = Net::start(lab.listens).await?;
     let text = format!(
         "two sites (one node each) and an arbitrator on loopback; profile {}, seed {seed}",
-        args.profile
+        program.profile
     );
     timeline.say(Kind::Demo, text);
     if let Some(dir) = lab.kept() {
@@ -194,8 +206,8 @@ async fn set_up(
         net,
         shared,
         timeline: timeline.clone(),
-        profile: args.profile,
-        allowance: Duration::from_millis(args.allowance),
+        profile: program.profile,
+        allowance: Duration::from_millis(program.allowance),
         seed: Seed(seed),
         first_start: Duration::ZERO,
         phases: Vec::new(),
@@ -203,28 +215,29 @@ async fn set_up(
     Ok((conductor, (client, routes)))
 }
 
-/// Judges, shows and writes. Whether the demo passed.
+/// Judges, shows and writes. Whether it passed.
 fn finish(
-    args: &DemoArgs,
+    program: &Program,
     conductor: &mut Conductor,
-    timeline: &Timeline,
-    seed: u64,
     stopped_early: Option<String>,
 ) -> Result<bool, Trouble> {
-    let report = Report::new(conductor, seed, stopped_early);
+    let report = report::judged(conductor, program, stopped_early);
     let passed = report.passed();
     if !passed {
         conductor.lab.keep();
     }
-    let mut text = if timeline.is_json() { report.line() + "\n" } else { report.scorecard() };
-    if let Some(dir) = &args.report {
+    let mut text = match program.show {
+        Show::Text => text::scorecard(&report),
+        _ => report.line() + "\n",
+    };
+    if let Some(dir) = &program.report {
         report.write(dir).map_err(trouble("writing the report"))?;
     }
-    if !timeline.is_json() {
+    if program.show == Show::Text {
         if let (false, Some(dir)) = (passed, conductor.lab.kept()) {
             let _ = writeln!(text, "kept for inspection: {}", dir.display());
         }
-        if let Some(dir) = &args.report {
+        if let Some(dir) = &program.report {
             let _ = writeln!(text, "report: {}", dir.join("report.html").display());
         }
     }

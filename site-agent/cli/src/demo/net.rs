@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, oneshot};
 
 use super::lab::{COLLECTOR_AS, PREFIX, SERVICE_NAME, SITES, Trouble, ZONE, trouble};
 use super::relay::{MEMBERS, Relay};
-use super::timeline::{Kind, Timeline};
+use crate::evidence::timeline::{Kind, Timeline};
 
 /// Everything that is reached over loopback and is no member.
 pub(super) struct Net {

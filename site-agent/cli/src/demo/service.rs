@@ -22,9 +22,9 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::clock::At;
 use super::lab::take_care;
 use super::limits::{OWNER_LOOK, SERVICE_MONITOR, SERVICE_START, SERVICE_STOP};
+use crate::evidence::clock::At;
 
 /// Exit codes of OCF.
 const OK: u8 = 0;

@@ -3,5 +3,7 @@
 
 mod asking;
 mod cluster;
+mod drill;
 mod files;
 mod support;
+mod world;

@@ -5,25 +5,41 @@
 //! answer. Two instances at different sites whose times meet are an *overlap*; an answer under a
 //! term lower than that of an instance that had begun before is *stale*. Both must be zero.
 //!
-//! The beginning is exact; the end is known to the witness's period (10 ms).
+//! The end is known to the witness's period; so is the beginning where the instance does not say it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::client::Heard;
 use super::clock::At;
+
+/// An answer that was heard: the service ran at this site under this term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// Number of the question.
+    pub(crate) n: u64,
+    /// Which site answered, by its place.
+    pub(crate) site: usize,
+    /// Under which term.
+    pub(crate) term: u64,
+    /// Since when the answering instance certainly ran.
+    pub(crate) began: At,
+    /// When it answered, or when it was asked: it certainly ran then.
+    pub(crate) at: At,
+    /// When the answer was here.
+    pub(crate) got: At,
+}
 
 /// One instance of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lane {
-    pub(super) site: usize,
-    pub(super) term: u64,
-    pub(super) from: At,
-    pub(super) to: At,
+pub(crate) struct Lane {
+    pub(crate) site: usize,
+    pub(crate) term: u64,
+    pub(crate) from: At,
+    pub(crate) to: At,
 }
 
 /// All instances, in order of their beginnings.
-pub(super) fn lanes<'a>(answers: impl IntoIterator<Item = &'a Heard>) -> Vec<Lane> {
+pub(crate) fn lanes<'a>(answers: impl IntoIterator<Item = &'a Heard>) -> Vec<Lane> {
     let mut found: BTreeMap<(At, usize, u64), At> = BTreeMap::new();
     for a in answers {
         let last = found.entry((a.began, a.site, a.term)).or_insert(a.at);
@@ -33,7 +49,7 @@ pub(super) fn lanes<'a>(answers: impl IntoIterator<Item = &'a Heard>) -> Vec<Lan
 }
 
 /// For how long the service ran at two sites.
-pub(super) fn overlap(lanes: &[Lane]) -> Duration {
+pub(crate) fn overlap(lanes: &[Lane]) -> Duration {
     let mut sum = Duration::ZERO;
     for (i, a) in lanes.iter().enumerate() {
         for b in lanes[i + 1..].iter().filter(|b| b.site != a.site) {
@@ -44,14 +60,14 @@ pub(super) fn overlap(lanes: &[Lane]) -> Duration {
 }
 
 /// Answers under a term that was overruled when they were given.
-pub(super) fn stale<'a>(lanes: &[Lane], answers: impl IntoIterator<Item = &'a Heard>) -> usize {
+pub(crate) fn stale<'a>(lanes: &[Lane], answers: impl IntoIterator<Item = &'a Heard>) -> usize {
     let overruled = |a: &&Heard| lanes.iter().any(|l| l.term > a.term && l.from < a.at);
     answers.into_iter().filter(overruled).count()
 }
 
 /// The longest time without an answer that ended within the window, or still lasts at its end.
 /// `answers` in order of arrival.
-pub(super) fn longest_gap(answers: &[Heard], from: At, to: At) -> Duration {
+pub(crate) fn longest_gap(answers: &[Heard], from: At, to: At) -> Duration {
     let first = answers.partition_point(|a| a.got < from);
     let mut last = first.checked_sub(1).map_or(from, |i| answers[i].got);
     let mut longest = Duration::ZERO;

@@ -3,17 +3,22 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::MAX_EVENTS;
 use super::clock::{At, ms};
-use super::limits::MAX_EVENTS;
+use crate::words::plain;
 
 /// Who speaks in a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// The demo itself.
     Demo,
+    /// The conductor of a drill.
+    Drill,
+    /// Something is looked at before, or afterwards.
+    Check,
     /// A phase begins or ends.
     Phase,
     /// Something is broken or repaired on purpose.
@@ -29,9 +34,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn word(self) -> &'static str {
+    /// As it stands in a line.
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Demo => "demo",
+            Self::Drill => "drill",
+            Self::Check => "check",
             Self::Phase => "phase",
             Self::Fault => "fault",
             Self::Service => "service",
@@ -47,75 +55,101 @@ impl Kind {
             Self::Fault => "\x1b[33m",
             Self::Service => "\x1b[36m",
             Self::Client => "\x1b[32m",
-            Self::Demo | Self::Dns | Self::Bgp => "\x1b[2m",
+            Self::Demo | Self::Drill | Self::Check | Self::Dns | Self::Bgp => "\x1b[2m",
         }
     }
 }
 
+/// Where lines go while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Show {
+    /// To stdout, for people.
+    Text,
+    /// To stdout, one JSON object a line.
+    Json,
+    /// To stderr, for people: stdout is for the report.
+    Aside,
+    /// Nowhere; they are kept only.
+    #[cfg(test)]
+    Nothing,
+}
+
 /// One line.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Event {
-    /// Milliseconds since the demo began.
-    pub(super) t_ms: f64,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Event {
+    /// Milliseconds since it began.
+    pub(crate) t_ms: f64,
     /// Who speaks.
-    pub(super) kind: Kind,
+    pub(crate) kind: Kind,
     /// What.
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 /// The timeline; clones are the same one.
 #[derive(Clone)]
-pub(super) struct Timeline {
+pub(crate) struct Timeline {
     begun: At,
-    json: bool,
+    show: Show,
     colour: bool,
     events: Arc<Mutex<Vec<Event>>>,
 }
 
 impl Timeline {
-    pub(super) fn new(json: bool) -> Self {
+    /// An empty one, which begins now.
+    pub(crate) fn new(show: Show) -> Self {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
             || std::env::var_os("TERM").is_some_and(|t| t == "dumb");
-        let colour = !json && !unwanted && std::io::stdout().is_terminal();
-        Self { begun: At::now(), json, colour, events: Arc::default() }
+        let terminal = match show {
+            Show::Text => std::io::stdout().is_terminal(),
+            Show::Aside => std::io::stderr().is_terminal(),
+            Show::Json => false,
+            #[cfg(test)]
+            Show::Nothing => false,
+        };
+        Self { begun: At::now(), show, colour: terminal && !unwanted, events: Arc::default() }
     }
 
-    /// Whether lines are for programs.
-    pub(super) fn is_json(&self) -> bool {
-        self.json
+    /// Whether stdout is for programs.
+    pub(crate) fn is_json(&self) -> bool {
+        self.show == Show::Json
     }
 
     /// Milliseconds from the beginning to a moment.
-    pub(super) fn at(&self, at: At) -> f64 {
+    pub(crate) fn at(&self, at: At) -> f64 {
         ms(at.since(self.begun))
     }
 
     /// Says something now.
-    pub(super) fn say(&self, kind: Kind, text: impl Into<String>) {
+    pub(crate) fn say(&self, kind: Kind, text: impl Into<String>) {
         let text = text.into();
         // One lock for order and output: lines never cross.
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let event = Event { t_ms: self.at(At::now()), kind, text };
         let line = self.line(&event);
-        let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "{line}"); // a reader that left does not end the demo half way
+        // A reader that left does not end the demo or a drill half way.
+        let _ = match self.show {
+            Show::Text | Show::Json => writeln!(std::io::stdout().lock(), "{line}"),
+            Show::Aside => writeln!(std::io::stderr().lock(), "{line}"),
+            #[cfg(test)]
+            Show::Nothing => Ok(()),
+        };
         if events.len() < MAX_EVENTS {
             events.push(event);
         }
     }
 
     /// Puts text below the timeline, as it is.
-    pub(super) fn print(text: &str) {
+    pub(crate) fn print(text: &str) {
         let mut out = std::io::stdout().lock();
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 
     fn line(&self, event: &Event) -> String {
-        if self.json {
+        if self.is_json() {
             return serde_json::to_string(event).unwrap_or_default();
         }
         let (seconds, word) = (event.t_ms / 1e3, event.kind.word());
-        let text = &event.text;
+        let text = plain(&event.text);
         if self.colour {
             let colour = event.kind.colour();
             format!("{seconds:>8.3} s  {colour}{word:<7}  {text}\x1b[0m")
@@ -125,7 +159,7 @@ impl Timeline {
     }
 
     /// Everything said so far.
-    pub(super) fn events(&self) -> Vec<Event> {
+    pub(crate) fn events(&self) -> Vec<Event> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

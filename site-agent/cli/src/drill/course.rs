@@ -1,0 +1,605 @@
+//! The steps of a switch-over: baseline, move, hold, move back; and what ends it before its end.
+//!
+//! While a step runs, something else is looked for all the time: the service away for longer than it
+//! may be, the majority or a member lost, the ticket somewhere else, the service at two sites, a
+//! signal. What is found ends the drill and sends the ticket home (`back`). A move that was asked
+//! for is waited for in any case: nobody walks away from a command that may still be decided.
+//!
+//! Invariant: the outcome is `Passed` only when every phase was as predicted, every check of the
+//! validation holds, the ticket is at home again, and there was evidence.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tierce_wire::control::{Ask, PolicyView, Reply, TicketView};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::back::{End, Way};
+use super::limits::{ASK, ASK_LINEAR, AWAY, GUARD_EVERY, SEEN, SETTLE, STEP_GRACE};
+use super::preflight::Scene;
+use super::switch::{SwitchArgs, predict, say};
+use super::watch::{Plan, Watch};
+use crate::codes;
+use crate::evidence::ask::{Unanswered, ask, status, unfit};
+use crate::evidence::clock::{At, ms};
+use crate::evidence::phase::{Begun, Found};
+use crate::evidence::report::{Check, Report, Verdict};
+use crate::evidence::score::{Grounds, Score};
+use crate::evidence::timeline::{Kind, Timeline};
+use crate::words::span;
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    Passed,
+    Failed,
+    /// Before its end, with this exit code.
+    Code(u8),
+    /// Nothing was moved: the baseline was not clean.
+    Refused,
+}
+
+/// Why it ends before its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Why {
+    text: String,
+    code: u8,
+}
+
+impl Why {
+    fn new(code: u8, text: impl Into<String>) -> Self {
+        Self { text: text.into(), code }
+    }
+}
+
+/// Signals heard: how many, and which the last.
+type Signals = watch::Receiver<(u32, &'static str)>;
+
+/// A switch-over under way.
+pub(super) struct Course<'a> {
+    args: &'a SwitchArgs,
+    timeline: &'a Timeline,
+    report: &'a mut Report,
+    watch: Watch,
+    signals: Signals,
+    socket: PathBuf,
+    /// Whom to ask for plans, by the holder.
+    planners: Vec<(String, PathBuf)>,
+    sites: Vec<String>,
+    home: String,
+    away: String,
+    first: TicketView,
+    budget: Duration,
+    begun: Option<Begun>,
+    note: String,
+}
+
+impl<'a> Course<'a> {
+    /// Runs it to its end. An error: it could not be begun.
+    pub(super) fn run(
+        args: &'a SwitchArgs,
+        scene: &Scene,
+        home: &str,
+        to: &str,
+        report: &'a mut Report,
+        timeline: &'a Timeline,
+    ) -> std::io::Result<Ended> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let sites = scene.sites();
+        let first = scene.first().ticket.clone();
+        let members = scene
+            .seen
+            .iter()
+            .map(|s| (s.socket.clone(), sites.iter().position(|name| *name == s.status.member)));
+        let watch = Watch::start(Plan {
+            ticket: args.scope.ticket.clone(),
+            sites: sites.clone(),
+            members: members.collect(),
+            probes: args.probes.clone(),
+            every: args.every,
+            first_term: first.term.unwrap_or(0),
+        })?;
+        let note = format!("tierce drill switch-over by {}", report.operator);
+        let note = note.chars().filter(|c| !c.is_control()).take(200).collect();
+        runtime.block_on(async {
+            let mut course = Course {
+                args,
+                timeline,
+                report,
+                watch,
+                signals: listen()?,
+                socket: scene.first().socket.clone(),
+                planners: scene
+                    .seen
+                    .iter()
+                    .map(|s| (s.status.member.clone(), s.socket.clone()))
+                    .collect(),
+                sites,
+                home: home.to_owned(),
+                away: to.to_owned(),
+                first,
+                budget: args.budget(Duration::ZERO),
+                begun: None,
+                note,
+            };
+            Ok(course.perform(scene).await)
+        })
+    }
+
+    async fn perform(&mut self, scene: &Scene) -> Ended {
+        let names: Vec<String> = scene.seen.iter().map(|s| s.status.member.clone()).collect();
+        let ended = match self.baseline().await {
+            Err(why) if why.code == codes::INTERRUPTED => self.aborted(&why).await,
+            Err(why) => {
+                let check = Check::new("baseline", false, why.text);
+                say(std::slice::from_ref(&check), self.timeline);
+                self.report.preflight.push(check);
+                Ended::Refused
+            }
+            Ok(()) => match self.there_and_back().await {
+                Ok(()) => Ended::Passed, // if the judge agrees
+                Err(why) => self.aborted(&why).await,
+            },
+        };
+        self.judge(ended, &names)
+    }
+
+    async fn there_and_back(&mut self) -> Result<(), Why> {
+        let (home, away) = (self.home.clone(), self.away.clone());
+        self.travel("move", &away).await?;
+        let hold = self.args.hold;
+        self.begin(&format!("hold at {away}"), &away, Duration::ZERO, "nothing happens");
+        self.guarded(sleep(hold)).await?;
+        self.end(Vec::new());
+        self.travel("switch back", &home).await?;
+        self.cleanup().await
+    }
+
+    // ---- steps --------------------------------------------------------------------------------
+
+    /// The service as it is on this day, without anybody's doing.
+    async fn baseline(&mut self) -> Result<(), Why> {
+        let home = self.home.clone();
+        let heard = async {
+            let until = Instant::now() + SEEN;
+            while self.watch.book().last().is_none() && Instant::now() < until {
+                sleep(GUARD_EVERY).await;
+            }
+        };
+        heard.await;
+        if self.watch.book().last().is_none() {
+            let text = format!("the service was not seen to run at {home}");
+            return Err(Why::new(codes::NOT_NOW, text));
+        }
+        self.begin("baseline", &home, Duration::ZERO, "nothing happens");
+        self.guarded(sleep(self.args.baseline)).await?;
+        self.end(Vec::new());
+        let last = self.report.phases.last().filter(|p| !p.passed);
+        match last.map(|p| p.wrong.join("; ")) {
+            Some(wrong) => Err(Why::new(codes::NOT_NOW, wrong)),
+            None => Ok(()),
+        }
+    }
+
+    /// One planned move, with its prediction before and its validation after.
+    async fn travel(&mut self, what: &str, to: &str) -> Result<(), Why> {
+        let name = self.args.scope.ticket.clone();
+        let from = if to == self.home { self.away.clone() } else { self.home.clone() };
+        let before = self.ticket().await?;
+        let plan = self.plan(&from, to).await?;
+        let stand_in = before.starts.get(&from).and_then(|s| s.took_ms);
+        let (predicted, why) = predict(&plan, stand_in, self.args.grain());
+        self.budget = self.args.budget(predicted);
+        self.begin(&format!("{what} to {to}"), to, predicted, &why);
+        let text = format!("predicted: {} without service ({why})", span(predicted));
+        self.timeline.say(Kind::Drill, text);
+        self.timeline.say(Kind::Fault, format!("tierce tickets move {name} --to {to}"));
+        self.order(&name, to).await?;
+        let wrong = self.arrive(to).await?;
+        self.guarded(sleep(SETTLE + self.args.grain())).await?;
+        self.end(wrong);
+        let after = self.ticket().await?;
+        let found = self.validate(&before, &after, &from, to);
+        say(&found, self.timeline);
+        self.report.validation.extend(found);
+        Ok(())
+    }
+
+    async fn plan(&self, from: &str, to: &str) -> Result<tierce_wire::control::PlanView, Why> {
+        let own = self.planners.iter().find(|(member, _)| member == from);
+        let socket = own.map_or(&self.socket, |(_, socket)| socket);
+        let question = Ask::Plan { name: self.args.scope.ticket.clone(), to: Some(to.to_owned()) };
+        let plan = match ask(socket, question, ASK).await.map_err(|e| refused("the plan", &e))? {
+            Reply::Plan(plan) => *plan,
+            _ => return Err(refused("the plan", &unfit())),
+        };
+        match &plan.refused {
+            Some(why) => {
+                Err(Why::new(codes::ERROR, format!("the move to {to} would be refused: {why}")))
+            }
+            None => Ok(plan),
+        }
+    }
+
+    /// Asks for the move, and stays until its end is known or its deadline has gone.
+    async fn order(&mut self, name: &str, to: &str) -> Result<(), Why> {
+        let deadline = self.args.deadline();
+        let wait_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        let question = Ask::Move {
+            name: name.to_owned(),
+            to: to.to_owned(),
+            note: self.note.clone(),
+            wait_ms,
+        };
+        let socket = self.socket.clone();
+        let mut asked =
+            tokio::spawn(async move { ask(&socket, question, deadline + STEP_GRACE).await });
+        match self.guarded(&mut asked).await {
+            Ok(Ok(Ok(Reply::Done { took_ms, .. }))) => {
+                let text = format!("moved, and it runs: {took_ms} ms after it was asked for");
+                self.timeline.say(Kind::Drill, text);
+                Ok(())
+            }
+            Ok(Ok(Ok(_))) => Err(refused("the move", &unfit())),
+            Ok(Ok(Err(e))) => Err(refused("the move", &e)),
+            Ok(Err(e)) => Err(Why::new(codes::ERROR, format!("the move: {e}"))),
+            Err(why) => {
+                self.call_off(name, asked).await;
+                Err(why)
+            }
+        }
+    }
+
+    /// The drill ends while a move is under way: it is called off if it still can be, and its end
+    /// is waited for, so that the way home begins from a state that stays.
+    async fn call_off(
+        &mut self,
+        name: &str,
+        asked: tokio::task::JoinHandle<Result<Reply, Unanswered>>,
+    ) {
+        let question = Ask::CancelMove { name: name.to_owned(), note: self.note.clone() };
+        let answer = ask(&self.socket, question, ASK_LINEAR).await;
+        let text = match answer {
+            Ok(_) => "the handover is called off".to_owned(),
+            Err(e) => format!("the handover goes on: {e}"),
+        };
+        self.timeline.say(Kind::Drill, text);
+        let mut signals = self.signals.clone();
+        tokio::select! {
+            _ = asked => {}
+            _ = again(&mut signals) => {}
+        }
+    }
+
+    /// Waits until it is seen to run there.
+    async fn arrive(&mut self, to: &str) -> Result<Vec<String>, Why> {
+        let place = self.sites.iter().position(|s| s == to);
+        let until = Instant::now() + SEEN;
+        loop {
+            if self.watch.book().last().map(|h| h.site) == place {
+                return Ok(Vec::new());
+            }
+            if Instant::now() >= until {
+                return Ok(vec![format!("it was not seen to run at {to}")]);
+            }
+            self.guarded(sleep(GUARD_EVERY)).await?;
+        }
+    }
+
+    /// What is so after a move.
+    fn validate(
+        &self,
+        before: &TicketView,
+        after: &TicketView,
+        from: &str,
+        to: &str,
+    ) -> Vec<Check> {
+        let book = self.watch.book();
+        let place = |name: &str| self.sites.iter().position(|s| s == name);
+        let runs = book.last().map(|h| h.site) == place(to) && after.site.as_deref() == Some(to);
+        let (term, was) = (after.term.unwrap_or(0), before.term.unwrap_or(0));
+        let proof = after.proof.as_deref().unwrap_or("unknown");
+        let released = proof == "released";
+        let own = place(from).is_some_and(|p| book.is_watched(p));
+        let end = book.lanes().into_iter().rev().find(|l| Some(l.site) == place(from));
+        let start = book.shown().into_iter().rev().find(|l| Some(l.site) == place(to));
+        let stopped = match (own, end, start) {
+            (true, Some(end), Some(start)) => end.to < start.from,
+            (true, ..) => true,
+            (false, ..) => released,
+        };
+        let basis = match (own, released) {
+            (true, _) => format!("{from} itself said so before {to} ran"),
+            (false, true) => format!("the ledger has its release by {from}, which means stopped"),
+            (false, false) => format!("{from} was not watched and has not released it"),
+        };
+        vec![
+            Check::new(&format!("runs at {to}"), runs, format!("{} by {to}", after.state)),
+            Check::new(&format!("stopped at {from}"), stopped, basis),
+            Check::new("term grew", term > was, format!("{was} to {term}")),
+            Check::new("proof", released, format!("granted on proof `{proof}`")),
+        ]
+    }
+
+    /// Nothing is left that was not there before.
+    async fn cleanup(&mut self) -> Result<(), Why> {
+        let after = self.ticket().await?;
+        let (state, hold) = (after.state.as_str(), after.hold.as_deref());
+        let here = after.site.as_deref() == Some(self.home.as_str());
+        let same = |a: &PolicyView, b: &PolicyView| a == b;
+        let found = vec![
+            Check::new(
+                "back at home",
+                here && state == "held",
+                format!("{state} by {}", after.site.as_deref().unwrap_or("nobody")),
+            ),
+            Check::new("nothing holds it", hold.is_none(), hold.unwrap_or("no hold").to_owned()),
+            Check::new(
+                "policy",
+                same(&after.policy, &self.first.policy),
+                if same(&after.policy, &self.first.policy) { "as before" } else { "it differs" },
+            ),
+        ];
+        say(&found, self.timeline);
+        self.report.validation.extend(found);
+        Ok(())
+    }
+
+    /// The ticket, as new as the ledger.
+    async fn ticket(&self) -> Result<TicketView, Why> {
+        let seen = async {
+            status(&self.socket, true, ASK_LINEAR).await?;
+            let name = self.args.scope.ticket.clone();
+            match ask(&self.socket, Ask::Ticket { name }, ASK).await? {
+                Reply::Ticket(view) => Ok(*view),
+                _ => Err(unfit()),
+            }
+        };
+        seen.await.map_err(|e| refused("the ticket's state", &e))
+    }
+
+    // ---- what ends it -------------------------------------------------------------------------
+
+    /// A step, and an eye on everything else.
+    async fn guarded<T>(&mut self, step: impl Future<Output = T>) -> Result<T, Why> {
+        let mut signals = self.signals.clone();
+        let ended = tokio::select! {
+            biased;
+            why = self.danger() => Err(why),
+            name = again(&mut signals) => Err(Why::new(codes::INTERRUPTED, name)),
+            done = step => Ok(done),
+        };
+        // The next signal is another one: it ends the way back.
+        self.signals = signals;
+        ended
+    }
+
+    async fn danger(&self) -> Why {
+        loop {
+            if let Some(why) = self.found() {
+                return why;
+            }
+            sleep(GUARD_EVERY).await;
+        }
+    }
+
+    fn found(&self) -> Option<Why> {
+        let book = self.watch.book();
+        let silence = book.silence();
+        if silence > self.budget {
+            let (silence, budget) = (span(silence), span(self.budget));
+            let text = format!("no answer for {silence}; {budget} is the budget");
+            return Some(Why::new(codes::ERROR, text));
+        }
+        if let Some((_, what)) = book.trouble().filter(|(since, _)| *since > AWAY) {
+            return Some(Why::new(codes::ERROR, format!("a second fault: {what}")));
+        }
+        let (overlap, stale) = book.ran_twice();
+        if !overlap.is_zero() || stale > 0 {
+            let text = format!("it ran at two sites for {} ms", ms(overlap));
+            return Some(Why::new(codes::ERROR, text));
+        }
+        let site = book.newest().filter(|t| t.state == "held").and_then(|t| t.site.as_ref());
+        if let Some(site) = site.filter(|s| **s != self.home && **s != self.away) {
+            return Some(Why::new(codes::ERROR, format!("it went to {site} by itself")));
+        }
+        if book.beyond() > 0 {
+            return Some(Why::new(codes::ERROR, "more answers than can be kept"));
+        }
+        None
+    }
+
+    /// Ends the phase, goes home if that is safe, says what is left.
+    async fn aborted(&mut self, why: &Why) -> Ended {
+        self.timeline.say(Kind::Drill, format!("ABORTED: {}", why.text));
+        self.report.stopped_early = Some(why.text.clone());
+        self.end(vec![format!("aborted: {}", why.text)]);
+        let longest = self.report.phases.iter().map(|p| p.predicted_ms).fold(0.0, f64::max);
+        let predicted = Duration::from_secs_f64(longest / 1e3);
+        let home = self.home.clone();
+        self.begin(&format!("way back to {home}"), &home, predicted, "as it was to get there");
+        let way = Way {
+            socket: self.socket.clone(),
+            ticket: self.args.scope.ticket.clone(),
+            home: home.clone(),
+            deadline: self.args.deadline(),
+            note: self.note.clone(),
+            timeline: self.timeline,
+        };
+        let mut signals = self.signals.clone();
+        let end = tokio::select! {
+            end = way.go() => end,
+            _ = again(&mut signals) => {
+                End::Left("it was interrupted once more, and is where it was then".to_owned())
+            }
+        };
+        let (left, code) = match end {
+            End::Home { moved: true } => {
+                let wrong = self.arrive_quietly(&home).await;
+                self.end(wrong);
+                (format!("nothing: the ticket was brought back to {home}"), why.code)
+            }
+            End::Home { moved: false } => {
+                self.begun = None;
+                (format!("nothing: the ticket is at {home}"), why.code)
+            }
+            End::Left(what) => {
+                self.end(vec![what.clone()]);
+                (format!("the ticket is not at {home}: {what}"), why.code)
+            }
+            End::Unknown(what) => {
+                self.end(vec![what.clone()]);
+                (format!("nobody can tell where the ticket is: {what}"), codes::OUTCOME_UNKNOWN)
+            }
+        };
+        self.timeline.say(Kind::Drill, format!("left: {left}"));
+        self.report.left = Some(left);
+        Ended::Code(code)
+    }
+
+    async fn arrive_quietly(&self, to: &str) -> Vec<String> {
+        let place = self.sites.iter().position(|s| s == to);
+        let until = Instant::now() + SEEN;
+        while self.watch.book().last().map(|h| h.site) != place && Instant::now() < until {
+            sleep(GUARD_EVERY).await;
+        }
+        sleep_until(Instant::now() + SETTLE).await;
+        Vec::new()
+    }
+
+    // ---- phases -------------------------------------------------------------------------------
+
+    /// Who serves, as last seen.
+    fn serving(&self) -> (String, u64) {
+        let book = self.watch.book();
+        let seen = book.last().and_then(|h| Some((self.sites.get(h.site)?.clone(), h.term)));
+        let first = || (self.home.clone(), self.first.term.unwrap_or(0));
+        seen.unwrap_or_else(first)
+    }
+
+    fn begin(&mut self, name: &str, expected: &str, predicted: Duration, why: &str) {
+        let (site, term) = self.serving();
+        // What is to stay may be seen a look or two late.
+        let predicted = if predicted.is_zero() { self.args.grain() } else { predicted };
+        let number = self.report.phases.len() + 1;
+        self.timeline.say(Kind::Phase, format!("{number} {name} ({site} serves, term {term})"));
+        self.begun = Some(Begun {
+            name: name.to_owned(),
+            from: At::now(),
+            site,
+            term,
+            expected: expected.to_owned(),
+            predicted,
+            why: why.to_owned(),
+            allowance: Duration::from_millis(self.args.allowance),
+        });
+    }
+
+    fn end(&mut self, wrong: Vec<String>) {
+        let Some(begun) = self.begun.take() else { return };
+        let to = At::now();
+        let gap = self.watch.book().gap(begun.from, to);
+        let (site, term) = self.serving();
+        let report = begun.end(Found { to, gap, site, term, wrong }, self.timeline);
+        report.say(self.timeline);
+        self.report.phases.push(report);
+    }
+
+    // ---- the verdict --------------------------------------------------------------------------
+
+    fn judge(&mut self, ended: Ended, names: &[String]) -> Ended {
+        let book = self.watch.book();
+        let (overlap, stale) = book.ran_twice();
+        let r = &mut *self.report;
+        (r.overlap_ms, r.stale_answers) = (ms(overlap), stale);
+        r.put_lanes(&book.shown(), self.timeline);
+        r.answers_ms = book.answers().into_iter().map(|at| self.timeline.at(at)).collect();
+        let (are, period) = book.answers_are();
+        (r.answers_are, r.period_ms) = (are, ms(period));
+        r.probes = book.tallies(names);
+        if ended == Ended::Refused {
+            return ended;
+        }
+        let mut places: Vec<(String, bool)> = (0..self.sites.len())
+            .filter(|i| [&self.home, &self.away].contains(&&self.sites[*i]))
+            .map(|i| (format!("{}'s own agent", self.sites[i]), book.is_watched(i)))
+            .collect();
+        let probed = self.args.probes.iter().any(|p| p.site.is_none());
+        places.push(("the service itself (--probe)".to_owned(), probed));
+        let back = r.phases.iter().find(|p| p.name.starts_with("switch back")).map(|p| p.passed);
+        let twice = !overlap.is_zero() || stale > 0;
+        let answers = book.evidence();
+        r.score = Some(Score::new(&Grounds {
+            ran_twice: twice,
+            answers,
+            phases: &r.phases,
+            writes_kept: None,
+            switched_back: Some(back == Some(true)),
+            places: &places,
+        }));
+        let kept = r.phases.iter().filter(|p| p.passed).count();
+        let sound = r.validation.iter().filter(|c| !c.passed).count() == 0;
+        let well = ended == Ended::Passed && kept == r.phases.len() && sound && answers > 0;
+        let ended = match ended {
+            Ended::Passed if !well || twice => Ended::Failed,
+            other => other,
+        };
+        r.verdict = match ended {
+            Ended::Passed => Verdict::Passed,
+            Ended::Code(_) => Verdict::Aborted,
+            _ => Verdict::Failed,
+        };
+        let safety = match (twice, answers) {
+            (true, _) => format!("it ran twice: overlap {} ms", r.overlap_ms),
+            (false, 0) => "no site's own word was heard".to_owned(),
+            (false, n) => format!("it never ran twice (overlap 0 ms, {n} answers)"),
+        };
+        let phases = r.phases.len();
+        r.summary = format!(
+            "{}: {safety}; {kept} of {phases} phases as predicted{}",
+            r.verdict.word(),
+            if sound { "" } else { "; the validation found something" }
+        );
+        ended
+    }
+}
+
+fn refused(what: &str, e: &Unanswered) -> Why {
+    let code = match e {
+        Unanswered::Refused(view) if view.code == codes::TIMEOUT => codes::TIMEOUT,
+        _ => codes::ERROR,
+    };
+    Why::new(code, format!("{what}: {e}"))
+}
+
+/// Signals that end a drill, from now on.
+fn listen() -> std::io::Result<Signals> {
+    let (tell, heard) = watch::channel((0, ""));
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        loop {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+                _ = hangup.recv() => "SIGHUP",
+            };
+            tell.send_modify(|(count, last)| {
+                *count += 1;
+                *last = name;
+            });
+        }
+    });
+    Ok(heard)
+}
+
+/// The next signal after those that `signals` has seen.
+async fn again(signals: &mut Signals) -> &'static str {
+    if signals.changed().await.is_err() {
+        std::future::pending::<()>().await; // nobody listens any more: no signal will come
+    }
+    signals.borrow_and_update().1
+}

@@ -1,2 +1,161 @@
 //! Figures of real processes, with a peer measured in the same run.
-fn main() {}
+//!
+//! A figure without its peer says little, and one from another machine less. So every part runs
+//! Tierce and booth on the same machines behind the same switch, with the same faults, in the same
+//! run, and prints both with the bar that Tierce is held to. Progress goes to stderr, the table to
+//! stdout, rows as JSON lines into a file.
+//!
+//! Reading order: `row` (what is printed), `facts` (the machine), `failover` (cut, power-off),
+//! `moves`, `overlap`, `scale`, `tenants`.
+
+mod facts;
+mod failover;
+mod moves;
+mod overlap;
+mod row;
+mod scale;
+mod tenants;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand, ValueEnum};
+use tierce_rig::Random;
+use tierce_rig::booth::Booth;
+
+use facts::Facts;
+use row::Table;
+
+/// Figures of real processes.
+#[derive(Debug, Parser)]
+#[command(name = "tierce-bench", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Takeover, planned moves, overlap under faults, cost of tickets and tenants, beside booth.
+    Failover(Failover),
+    /// The load of part `tenants`, a process of its own.
+    #[command(hide = true)]
+    TenantLoad(tenants::LoadArgs),
+}
+
+/// Options of `failover`.
+#[derive(Clone, Debug, clap::Args)]
+struct Failover {
+    /// Exit with 1 when a bar is missed.
+    #[arg(long)]
+    check: bool,
+    /// Rows as JSON lines go here, too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Runs of each timed fault and of the move.
+    #[arg(long, default_value_t = 20)]
+    runs: usize,
+    /// Only these parts.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Also leases of thirty seconds, which takes a quarter of an hour more.
+    #[arg(long)]
+    long: bool,
+    /// Without the peer, as if it were not installed.
+    #[arg(long)]
+    no_peer: bool,
+    /// Seed of phases and losses.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Parts of `failover`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The holder's site is cut off.
+    Cut,
+    /// The holder's site loses its power.
+    PowerOff,
+    /// A planned move.
+    Move,
+    /// How long two sites ran at once under faults.
+    Overlap,
+    /// Many tickets.
+    Scale,
+    /// Many tenants of one arbitrator.
+    Tenants,
+}
+
+/// What every part knows.
+#[derive(Debug)]
+struct Run {
+    options: Failover,
+    facts: Facts,
+    seed: u64,
+}
+
+impl Run {
+    fn wants(&self, part: Part) -> bool {
+        self.options.only.is_empty() || self.options.only.contains(&part)
+    }
+
+    fn peer(&self) -> bool {
+        !self.options.no_peer && Booth::installed()
+    }
+
+    /// Random numbers of a part, the same for the same seed.
+    fn random(&self, part: u64) -> Random {
+        Random::new(self.seed ^ part)
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().bench {
+        Bench::Failover(options) => failover_bench(options),
+        Bench::TenantLoad(args) => tenants::load(&args).map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("error: {e:#}\neffect: there are no figures");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn failover_bench(options: Failover) -> anyhow::Result<bool> {
+    anyhow::ensure!(
+        nix::unistd::geteuid().is_root(),
+        "this needs root: it makes network namespaces and machines of its own"
+    );
+    let facts = Facts::gather().context("looking at this machine")?;
+    let seed = options.seed.unwrap_or_else(Random::any_seed);
+    let run = Run { options, facts, seed };
+    eprintln!("{}", run.facts);
+    eprintln!("again with: --seed {seed}");
+    if !run.peer() {
+        eprintln!("without the peer: booth is not installed, or --no-peer");
+    }
+    let mut table = Table::default();
+    failover::run(&run, &mut table)?;
+    if run.wants(Part::Move) {
+        moves::run(&run, &mut table)?;
+    }
+    if run.wants(Part::Overlap) {
+        overlap::run(&run, &mut table)?;
+    }
+    if run.wants(Part::Scale) {
+        scale::run(&run, &mut table)?;
+    }
+    if run.wants(Part::Tenants) {
+        tenants::run(&run, &mut table)?;
+    }
+    println!("{}\n", run.facts);
+    print!("{table}");
+    if let Some(path) = &run.options.json {
+        std::fs::write(path, table.json(&run.facts)?).context("writing the rows")?;
+    }
+    Ok(!run.options.check || table.all_met())
+}

@@ -37,6 +37,8 @@ pub const THIRD: usize = 2;
 /// Where members listen.
 const PORT: u16 = 9930;
 const TENANT: &str = "rig";
+/// Beyond T, until a voter that was started surely votes.
+const QUARANTINE_MARGIN: Duration = Duration::from_millis(300);
 
 /// The other site.
 pub fn other(site: usize) -> usize {
@@ -53,6 +55,8 @@ pub struct Cluster {
     dir: TempDir,
     programs: Programs,
     options: Options,
+    /// When a daemon was last started: a voter votes only when it is up for T (R2).
+    started: Mono,
 }
 
 impl Cluster {
@@ -65,8 +69,9 @@ impl Cluster {
         let dir = dir.map_err(RigError::system("a directory"))?;
         let [a, b, c] = [0, 1, 2].map(|n| Machine::new(NAMES[n], &tool, net.space(n)));
         let machines = [a?, b?, c?];
+        let started = Mono::now();
         let mut cluster =
-            Self { daemons: [None, None, None], machines, net, dir, programs, options };
+            Self { daemons: [None, None, None], machines, net, dir, programs, options, started };
         cluster.write_files(&tool)?;
         cluster.join_all()?;
         cluster.formed()?;
@@ -191,6 +196,7 @@ impl Cluster {
         }
         let started = self.machines[member].start("daemon", command, &self.log(member))?;
         self.daemons[member] = Some(started);
+        self.started = Mono::now();
         Ok(())
     }
 
@@ -306,7 +312,8 @@ impl Cluster {
             (agreed && runs(holder) && !runs(other(holder))).then_some(holder)
         });
         let holder = found.ok_or_else(|| self.late(&format!("{ticket} is held in calm"), FORM))?;
-        std::thread::sleep(self.options.lease.promise + Duration::from_millis(200));
+        let votes_from = self.started + self.options.lease.promise + QUARANTINE_MARGIN;
+        std::thread::sleep(votes_from.since(Mono::now()));
         Ok(holder)
     }
 

@@ -1,0 +1,82 @@
+//! The machine on which the figures were taken.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde::Serialize;
+use tierce_rig::net::{Net, Rule};
+
+use crate::row::{ms, quantile};
+
+/// Writes and round trips from which the medians are taken.
+const SAMPLES: usize = 100;
+/// One way, in all parts.
+pub(crate) const DELAY: Duration = Duration::from_millis(1);
+
+/// Facts.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Facts {
+    cores: usize,
+    cpu: String,
+    kernel: String,
+    /// Processes that wanted a core just before.
+    load: String,
+    /// One small write made durable where the journals are, median, milliseconds.
+    pub(crate) fsync_ms: f64,
+    /// Round trip as configured, milliseconds.
+    pub(crate) rtt_ms: f64,
+    /// Round trip as a program sees it, median, milliseconds.
+    rtt_seen_ms: f64,
+}
+
+impl Facts {
+    /// Looks and measures, which takes a second.
+    pub(crate) fn gather() -> anyhow::Result<Self> {
+        let line = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let cpu = line("/proc/cpuinfo");
+        let cpu = cpu.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": "));
+        let net = Net::new(2, &Rule::delayed(DELAY), 0)?;
+        let trips: Vec<f64> = net.round_trips(0, 1, SAMPLES)?.into_iter().map(ms).collect();
+        Ok(Self {
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            cpu: cpu.map_or("?", |(_, name)| name).to_owned(),
+            kernel: line("/proc/sys/kernel/osrelease").trim().to_owned(),
+            load: line("/proc/loadavg").split(' ').take(1).collect(),
+            fsync_ms: fsync().context("measuring fsync")?,
+            rtt_ms: ms(DELAY * 2),
+            rtt_seen_ms: quantile(&trips, 0.5).unwrap_or(0.0),
+        })
+    }
+}
+
+fn fsync() -> anyhow::Result<f64> {
+    let dir = tempfile::tempdir()?;
+    let mut file = File::create(dir.path().join("journal"))?;
+    let mut all = Vec::new();
+    for _ in 0..SAMPLES {
+        let begun = Instant::now();
+        file.write_all(&[7; 512])?;
+        file.sync_data()?;
+        all.push(ms(begun.elapsed()));
+    }
+    Ok(quantile(&all, 0.5).unwrap_or(0.0))
+}
+
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} cores ({}), Linux {}, load {}; one fsync {:.2} ms; round trip {} ms (a program sees {:.2})",
+            self.cores,
+            self.cpu,
+            self.kernel,
+            self.load,
+            self.fsync_ms,
+            self.rtt_ms,
+            self.rtt_seen_ms
+        )
+    }
+}

@@ -1,0 +1,113 @@
+//! The planned move: what it costs beside stopping here and starting there.
+//!
+//! Ours is counted from the request at the control socket to the last moment of the start at the
+//! successor, less the time between first and last moment of the stop's and of the start's own
+//! processes. So finding the leader, deciding, writing, telling, arming the guard and starting both
+//! processes are all counted. booth has nothing to stop or start here: its figure is the whole time
+//! from the request to revoke to the written grant.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tierce_rig::Mono;
+use tierce_rig::booth::{self, Booth, Op};
+use tierce_rig::tierce::{self, Cluster, other};
+
+use crate::Run;
+use crate::row::{Table, ms};
+
+const TICKET: &str = "web";
+/// What the bar allows beyond three round trips and two fsync.
+const ALLOWED_MS: f64 = 5.0;
+/// booth refuses a grant while it has not heard of the revoke.
+const GRANT_TRIES: usize = 200;
+
+#[derive(Debug, Default)]
+struct Times {
+    beside: Vec<f64>,
+    to_stop: Vec<f64>,
+    between: Vec<f64>,
+    stop: Vec<f64>,
+    start: Vec<f64>,
+    whole: Vec<f64>,
+    answered: Vec<f64>,
+}
+
+pub(crate) fn run(run: &Run, table: &mut Table) -> anyhow::Result<()> {
+    eprintln!("== move: {} runs", run.options.runs);
+    let mut cluster = Cluster::start(tierce::Options::one_ticket(TICKET, run.seed))?;
+    cluster.grant(TICKET, 0)?;
+    let from = Mono::now();
+    let mut times = Times::default();
+    let mut random = run.random(32);
+    for n in 0..run.options.runs {
+        let done = once(&cluster, &mut times);
+        done.with_context(|| format!("move {n}; files in {}", cluster.keep_files().display()))?;
+        eprintln!("   tierce move {n}: {:.1} ms beside stop and start", times.beside[n]);
+        std::thread::sleep(Duration::from_millis(100) + random.up_to(Duration::from_millis(300)));
+    }
+    let overlap = ms(cluster.overlap(TICKET, from));
+    drop(cluster);
+    let peer = if run.peer() { peer(run)? } else { vec![] };
+    let facts = &run.facts;
+    let bar = 3.0 * facts.rtt_ms + 2.0 * facts.fsync_ms + ALLOWED_MS;
+    table.spread("move.beside-stop-and-start", &times.beside, &peer, Some(bar));
+    table.spread("move.request-to-stop", &times.to_stop, &[], None);
+    table.spread("move.stopped-to-start", &times.between, &[], None);
+    table.spread("move.stop", &times.stop, &[], None);
+    table.spread("move.start", &times.start, &[], None);
+    table.spread("move.whole", &times.whole, &peer, None);
+    table.spread("move.answered", &times.answered, &[], None);
+    table.row("move.overlap", "ms", overlap, None).bar(0.0).note("all runs together");
+    Ok(())
+}
+
+fn once(cluster: &Cluster, times: &mut Times) -> anyhow::Result<()> {
+    let holder = cluster.calm(TICKET)?;
+    let successor = other(holder);
+    let from = Mono::now();
+    cluster.shift(TICKET, successor)?;
+    let answered = Mono::now();
+    let action = |site: usize, start: bool| {
+        let all = cluster.witness(site, TICKET).actions();
+        all.into_iter().find(|a| a.start == start && a.began > from)
+    };
+    let stop = action(holder, false).context("the witness was not stopped")?;
+    let start = action(successor, true).context("the witness was not started")?;
+    times.to_stop.push(stop.began.ms_since(from));
+    times.between.push(start.began.ms_since(stop.ended));
+    times.beside.push(stop.began.ms_since(from) + start.began.ms_since(stop.ended));
+    times.stop.push(stop.ended.ms_since(stop.began));
+    times.start.push(start.ended.ms_since(start.began));
+    times.whole.push(start.ended.ms_since(from));
+    times.answered.push(answered.ms_since(from));
+    Ok(())
+}
+
+fn peer(run: &Run) -> anyhow::Result<Vec<f64>> {
+    let mut booth = Booth::new(booth::Options::one_second(run.seed))?;
+    let mut random = run.random(33);
+    booth.fresh()?;
+    booth.grant(0, "t0")?;
+    let mut holder = 0;
+    let mut times = Vec::new();
+    for n in 0..run.options.runs {
+        std::thread::sleep(Duration::from_millis(300) + random.up_to(Duration::from_secs(1)));
+        let successor = other(holder);
+        let mut writes = booth.watch(successor);
+        let from = Mono::now();
+        booth.request(holder, Op::Revoke, "t0")?;
+        for _ in 0..GRANT_TRIES {
+            let answer = booth.request(successor, Op::Grant, "t0")?;
+            if matches!(&*answer.result, "ok" | "Pend") {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let written = writes.first_grant(Duration::from_secs(30)).context("booth did not move")?;
+        times.push(written.ended.ms_since(from));
+        eprintln!("   booth move {n}: {:.1} ms", times[n]);
+        holder = successor;
+    }
+    Ok(times)
+}

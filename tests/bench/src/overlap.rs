@@ -1,0 +1,222 @@
+//! How long two sites ran at once, under faults that take leases by surprise.
+//!
+//! Ours by the witness: what really ran. booth's by what its sites had written as granted, which is
+//! what a cluster manager acts upon. Both see the same faults for the same time. Where booth does
+//! not end the overlap by itself, it is counted up to the end of the watch.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tierce_rig::booth::{self, Booth};
+use tierce_rig::net::{Look, Rule};
+use tierce_rig::tierce::{self, Cluster, other};
+use tierce_rig::{Mono, Random, until};
+
+use crate::Run;
+use crate::row::{Table, ms};
+
+const TICKET: &str = "web";
+/// Runs of each fault, of each product.
+const RUNS: usize = 3;
+/// Both leases.
+const LEASE: Duration = Duration::from_secs(1);
+/// How long a fault lasts and is watched: three leases and a little.
+const WATCH: Duration = Duration::from_millis(3_300);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Cut,
+    Kill,
+    Freeze,
+    Restart,
+    LostUpdates,
+    Loss,
+    Disorder,
+}
+
+impl Fault {
+    const ALL: [Self; 7] = [
+        Self::Cut,
+        Self::Kill,
+        Self::Freeze,
+        Self::Restart,
+        Self::LostUpdates,
+        Self::Loss,
+        Self::Disorder,
+    ];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Cut => "cut",
+            Self::Kill => "kill-9",
+            Self::Freeze => "sigstop-3-leases",
+            Self::Restart => "restart-in-minority",
+            Self::LostUpdates => "lost-updates",
+            Self::Loss => "loss-30-percent",
+            Self::Disorder => "duplicated-reordered",
+        }
+    }
+}
+
+fn lossy(rule: &mut Rule) {
+    rule.loss = 0.3;
+}
+
+fn disorderly(rule: &mut Rule) {
+    rule.duplicate = 0.3;
+    rule.reorder = 0.3;
+    rule.reorder_by = Duration::from_millis(20);
+}
+
+fn pause(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
+}
+
+pub(crate) fn run(run: &Run, table: &mut Table) -> anyhow::Result<()> {
+    let mut cluster = Cluster::start(tierce::Options::one_ticket(TICKET, run.seed))?;
+    cluster.grant(TICKET, 0)?;
+    let mut booth =
+        if run.peer() { Some(Booth::new(booth::Options::one_second(run.seed))?) } else { None };
+    let mut random = run.random(48);
+    for fault in Fault::ALL {
+        let word = fault.word();
+        eprintln!("== overlap: {word}");
+        let (mut ours, mut peer) = (Duration::ZERO, None::<Duration>);
+        for n in 0..RUNS {
+            let one = ours_once(&mut cluster, fault, &mut random).with_context(|| {
+                format!("{word} {n}; files in {}", cluster.keep_files().display())
+            })?;
+            eprintln!("   tierce {word} {n}: both ran for {:.1} ms", ms(one));
+            if !one.is_zero() {
+                eprintln!("   OVERLAP; files are kept in {}", cluster.keep_files().display());
+            }
+            ours = ours.max(one);
+        }
+        for n in 0..RUNS {
+            let Some(booth) = &mut booth else { break };
+            let one =
+                peer_once(booth, fault, &mut random).with_context(|| format!("{word} {n}"))?;
+            eprintln!("   booth {word} {n}: both held for {:.1} ms", ms(one));
+            peer = Some(peer.unwrap_or_default().max(one));
+        }
+        let row = table.row(format!("overlap.{word}"), "ms", ms(ours), peer.map(ms));
+        row.bar(0.0).note(format!("greatest of {RUNS} runs"));
+        if fault == Fault::Kill {
+            row.note(format!("greatest of {RUNS} runs; booth's does not end, watched {WATCH:?}"));
+        }
+    }
+    Ok(())
+}
+
+// ---- ours -------------------------------------------------------------------------------------
+
+fn ours_once(cluster: &mut Cluster, fault: Fault, random: &mut Random) -> anyhow::Result<Duration> {
+    let holder = cluster.calm(TICKET)?;
+    std::thread::sleep(random.up_to(LEASE / 4));
+    let from = Mono::now();
+    match fault {
+        Fault::Cut => {
+            cluster.net().isolate(holder);
+            std::thread::sleep(WATCH);
+        }
+        Fault::Kill => {
+            cluster.kill_daemon(holder);
+            std::thread::sleep(WATCH);
+            cluster.start_daemon(holder)?;
+        }
+        Fault::Freeze => {
+            cluster.freeze_daemon(holder, true)?;
+            std::thread::sleep(LEASE * 3);
+            cluster.freeze_daemon(holder, false)?;
+            pause(1_000);
+        }
+        Fault::Restart => {
+            cluster.net().isolate(holder);
+            pause(200);
+            cluster.kill_daemon(holder);
+            cluster.start_daemon(holder)?;
+            std::thread::sleep(WATCH);
+        }
+        Fault::LostUpdates => {
+            // The voters hear and promise; the holder hears nothing of it. Then it is cut off.
+            cluster.net().switch().change(|_, to, rule| rule.cut = to == holder);
+            std::thread::sleep(random.up_to(LEASE));
+            cluster.net().isolate(holder);
+            std::thread::sleep(WATCH);
+        }
+        Fault::Loss => {
+            cluster.net().all(lossy);
+            pause(2_000);
+            cluster.net().isolate(holder);
+            std::thread::sleep(WATCH);
+        }
+        Fault::Disorder => {
+            cluster.net().all(disorderly);
+            pause(500);
+            cluster.shift(TICKET, other(holder))?;
+            pause(500);
+            cluster.net().isolate(other(holder));
+            std::thread::sleep(WATCH);
+        }
+    }
+    let rule = cluster.options().rule.clone();
+    cluster.net().all(|r| *r = rule.clone());
+    cluster.calm(TICKET)?;
+    Ok(cluster.overlap(TICKET, from))
+}
+
+// ---- booth ------------------------------------------------------------------------------------
+
+fn peer_once(booth: &mut Booth, fault: Fault, random: &mut Random) -> anyhow::Result<Duration> {
+    booth.fresh()?;
+    booth.grant(0, "t0")?;
+    pause(300);
+    std::thread::sleep(random.up_to(LEASE / 2));
+    match fault {
+        Fault::Cut => {
+            booth.net().isolate(0);
+            std::thread::sleep(WATCH);
+        }
+        Fault::Kill => {
+            booth.kill_daemon(0);
+            std::thread::sleep(WATCH);
+        }
+        Fault::Freeze => {
+            booth.freeze_daemon(0, true)?;
+            std::thread::sleep(LEASE * 3);
+            booth.freeze_daemon(0, false)?;
+            pause(1_000);
+        }
+        Fault::Restart => {
+            booth.net().isolate(0);
+            pause(200);
+            booth.kill_daemon(0);
+            booth.start_daemon(0)?;
+            std::thread::sleep(WATCH);
+        }
+        Fault::LostUpdates => {
+            let look = Look { at: booth::COMMAND_AT, bytes: booth::UPDATE.to_vec() };
+            booth.net().switch().change(|from, _, rule| {
+                rule.drop_if = (from == 0).then(|| look.clone());
+            });
+            // Cut off right after the next renewal, which the others were not told of.
+            let mut writes = booth.watch(0);
+            until(LEASE * 2, || writes.new_ones().into_iter().find(|e| e.granted));
+            booth.net().isolate(0);
+            std::thread::sleep(WATCH);
+        }
+        Fault::Loss => {
+            booth.net().all(lossy);
+            pause(2_000);
+            booth.net().isolate(0);
+            std::thread::sleep(WATCH);
+        }
+        Fault::Disorder => {
+            booth.net().all(disorderly);
+            pause(500);
+            booth.net().isolate(0);
+            std::thread::sleep(WATCH);
+        }
+    }
+    Ok(booth.overlap("t0", Mono::now()))
+}

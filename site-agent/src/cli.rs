@@ -86,7 +86,10 @@ fn run_agent(path: &Path, foreground: bool) -> ExitCode {
     };
     let code = match runtime.block_on(agent::run(config, path, stop_command())) {
         Ok(code) => code,
-        Err(e) => fail(&e.to_string(), "the agent was not started", "tierce config check"),
+        Err(e) => {
+            let (effect, inspect, safer) = e.advice();
+            refuse(&e.to_string(), &effect, inspect, safer)
+        }
     };
     // Blocking work that still waits for a disk does not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
@@ -140,9 +143,13 @@ fn bad_config(path: &Path, e: &ConfigError) -> ExitCode {
 }
 
 fn fail(error: &str, effect: &str, inspect: &str) -> ExitCode {
+    refuse(error, effect, inspect, "remove the cause, then try again")
+}
+
+fn refuse(error: &str, effect: &str, inspect: &str, safer: &str) -> ExitCode {
     eprintln!("error: {error}");
     eprintln!("effect: {effect}");
     eprintln!("inspect: {inspect}");
-    eprintln!("safer: remove the cause, then try again");
+    eprintln!("safer: {safer}");
     ExitCode::from(ERROR)
 }

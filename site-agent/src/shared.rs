@@ -69,6 +69,8 @@ pub(crate) struct Measured {
 pub(crate) struct State {
     pub(crate) alarms: VecDeque<AlarmView>,
     pub(crate) names: BTreeMap<TicketId, String>,
+    /// Some of them came with an event, and the runner has not heard of them.
+    names_untold: bool,
     pub(crate) blocked: BTreeMap<TicketId, Blocked>,
     pub(crate) measured: BTreeMap<TicketId, Measured>,
     /// What became of the newest grant to this site.
@@ -171,11 +173,18 @@ impl Shared {
     /// Takes over the names in the docket; true when they changed.
     pub(crate) fn learn_names(&self, names: BTreeMap<TicketId, String>) -> bool {
         let mut state = self.state();
-        let changed = state.names != names;
+        let changed = std::mem::take(&mut state.names_untold) || state.names != names;
         if changed {
             state.names = names;
         }
         changed
+    }
+
+    /// One name, as soon as an event needs it. The runner has not heard of it yet: without its
+    /// number it would never report what its handlers refuse.
+    pub(crate) fn learn_name(&self, ticket: TicketId, name: String) {
+        let mut state = self.state();
+        state.names_untold |= state.names.insert(ticket, name).is_none();
     }
 
     /// The member's readiness with what this agent knows of failed starts and stops.

@@ -53,7 +53,7 @@ impl Agent {
         });
         match read.await.flatten() {
             Some(name) => {
-                self.shared.state().names.insert(ticket, name.clone());
+                self.shared.learn_name(ticket, name.clone());
                 name
             }
             None => format!("number-{ticket}"),

@@ -55,6 +55,22 @@ pub(crate) enum StartError {
 }
 
 impl StartError {
+    /// What follows from it, where to look, and the safer way.
+    pub(crate) fn advice(&self) -> (String, &'static str, &'static str) {
+        let effect = "the agent was not started".to_owned();
+        match self {
+            Self::Host(HostError::Store(e)) => {
+                (format!("{effect}; {}", e.effect()), "the files under `data`/store", e.next_step())
+            }
+            Self::Host(HostError::Inconsistent(_)) => (
+                format!("{effect}; this store is no voter any more (R5)"),
+                "the files under `data`/store",
+                "keep the directory for a look, then have the member re-admitted with an empty one",
+            ),
+            _ => (effect, "tierce config check", "remove the cause, then try again"),
+        }
+    }
+
     /// The system refused something.
     pub(super) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();

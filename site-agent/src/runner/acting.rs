@@ -246,7 +246,10 @@ impl Service {
             ),
         };
         self.note(index, None, &what);
-        if self.guard.wants_groups() && matches!(telling, Telling::Started { .. }) {
+        // What will not stop is looked at anew: right after a start a daemon may not have had the
+        // group yet that the last resort must reach.
+        let look = matches!(telling, Telling::Started { .. } | Telling::StopFailed { .. });
+        if self.guard.wants_groups() && look {
             self.scan_wanted.insert(self.full[index].setting.name.clone());
         }
         let Some(ticket) = self.full[index].id else { return };

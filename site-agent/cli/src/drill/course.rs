@@ -14,17 +14,17 @@ use std::time::Duration;
 use tierce_wire::control::{Ask, PolicyView, Reply, TicketView};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
-use super::back::{End, Way};
-use super::limits::{ASK, ASK_LINEAR, AWAY, GUARD_EVERY, SEEN, SETTLE, STEP_GRACE};
+use super::back::{End, Way, linear};
+use super::limits::{ASK, ASK_LINEAR, AWAY, BACK_EVERY, GUARD_EVERY, SEEN, SETTLE, STEP_GRACE};
 use super::preflight::Scene;
 use super::switch::{SwitchArgs, predict, say};
 use super::watch::{Plan, Watch};
 use crate::codes;
-use crate::evidence::ask::{Unanswered, ask, status, unfit};
+use crate::evidence::ask::{Unanswered, ask, unfit};
 use crate::evidence::clock::{At, ms};
-use crate::evidence::phase::{Begun, Found};
+use crate::evidence::phase::{Begun, Found, known_start};
 use crate::evidence::report::{Check, Report, Verdict};
 use crate::evidence::score::{Grounds, Score};
 use crate::evidence::timeline::{Kind, Timeline};
@@ -65,7 +65,7 @@ pub(super) struct Course<'a> {
     watch: Watch,
     signals: Signals,
     socket: PathBuf,
-    /// Whom to ask for plans, by the holder.
+    /// Members by their names: the holder is asked for plans, all of them on the way back.
     planners: Vec<(String, PathBuf)>,
     sites: Vec<String>,
     home: String,
@@ -120,7 +120,7 @@ impl<'a> Course<'a> {
                 home: home.to_owned(),
                 away: to.to_owned(),
                 first,
-                budget: args.budget(Duration::ZERO),
+                budget: args.budget(Some(Duration::ZERO)),
                 begun: None,
                 note,
             };
@@ -191,12 +191,13 @@ impl<'a> Course<'a> {
         let plan = self.plan(&from, to).await?;
         let stand_in = before.starts.get(&from).and_then(|s| s.took_ms);
         let (predicted, why) = predict(&plan, stand_in, self.args.grain());
-        self.budget = self.args.budget(predicted);
+        let known = known_start(&plan).is_some() || stand_in.is_some();
+        self.budget = self.args.budget(known.then_some(predicted));
         self.begin(&format!("{what} to {to}"), to, predicted, &why);
         let text = format!("predicted: {} without service ({why})", span(predicted));
         self.timeline.say(Kind::Drill, text);
         self.timeline.say(Kind::Fault, format!("tierce tickets move {name} --to {to}"));
-        self.order(&name, to).await?;
+        self.order(&name, &from, to).await?;
         let wrong = self.arrive(to).await?;
         self.guarded(sleep(SETTLE + self.args.grain())).await?;
         self.end(wrong);
@@ -224,7 +225,7 @@ impl<'a> Course<'a> {
     }
 
     /// Asks for the move, and stays until its end is known or its deadline has gone.
-    async fn order(&mut self, name: &str, to: &str) -> Result<(), Why> {
+    async fn order(&mut self, name: &str, from: &str, to: &str) -> Result<(), Why> {
         let deadline = self.args.deadline();
         let wait_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
         let question = Ask::Move {
@@ -246,31 +247,44 @@ impl<'a> Course<'a> {
             Ok(Ok(Err(e))) => Err(refused("the move", &e)),
             Ok(Err(e)) => Err(Why::new(codes::ERROR, format!("the move: {e}"))),
             Err(why) => {
-                self.call_off(name, asked).await;
+                self.call_off(name, from, asked).await;
                 Err(why)
             }
         }
     }
 
-    /// The drill ends while a move is under way: it is called off if it still can be, and its end
-    /// is waited for, so that the way home begins from a state that stays.
+    /// The drill ends while a move is under way: it is called off if it still can be. Nobody walks
+    /// away before it is clear whether it was decided, so that the way home begins from a state that
+    /// stays; a decision takes no longer than the bound.
     async fn call_off(
         &mut self,
         name: &str,
+        from: &str,
         asked: tokio::task::JoinHandle<Result<Reply, Unanswered>>,
     ) {
-        let question = Ask::CancelMove { name: name.to_owned(), note: self.note.clone() };
-        let answer = ask(&self.socket, question, ASK_LINEAR).await;
-        let text = match answer {
-            Ok(_) => "the handover is called off".to_owned(),
-            Err(e) => format!("the handover goes on: {e}"),
-        };
-        self.timeline.say(Kind::Drill, text);
         let mut signals = self.signals.clone();
-        tokio::select! {
-            _ = asked => {}
-            _ = again(&mut signals) => {}
+        let until = Instant::now() + ASK_LINEAR;
+        while !asked.is_finished() && Instant::now() < until {
+            match linear(&self.socket, name).await {
+                Ok(t) if t.state == "handover" => {
+                    let (name, note) = (name.to_owned(), self.note.clone());
+                    let answer =
+                        ask(&self.socket, Ask::CancelMove { name, note }, ASK_LINEAR).await;
+                    let text = match answer {
+                        Ok(_) => "the handover is called off".to_owned(),
+                        Err(e) => format!("the handover goes on: {e}"),
+                    };
+                    self.timeline.say(Kind::Drill, text);
+                }
+                Ok(t) if t.site.as_deref() != Some(from) => break, // it was decided
+                _ => {}
+            }
+            tokio::select! {
+                () = sleep(BACK_EVERY) => {}
+                _ = again(&mut signals) => break,
+            }
         }
+        asked.abort();
     }
 
     /// Waits until it is seen to run there.
@@ -349,15 +363,8 @@ impl<'a> Course<'a> {
 
     /// The ticket, as new as the ledger.
     async fn ticket(&self) -> Result<TicketView, Why> {
-        let seen = async {
-            status(&self.socket, true, ASK_LINEAR).await?;
-            let name = self.args.scope.ticket.clone();
-            match ask(&self.socket, Ask::Ticket { name }, ASK).await? {
-                Reply::Ticket(view) => Ok(*view),
-                _ => Err(unfit()),
-            }
-        };
-        seen.await.map_err(|e| refused("the ticket's state", &e))
+        let seen = linear(&self.socket, &self.args.scope.ticket).await;
+        seen.map_err(|e| refused("the ticket's state", &e))
     }
 
     // ---- what ends it -------------------------------------------------------------------------
@@ -421,9 +428,12 @@ impl<'a> Course<'a> {
         let home = self.home.clone();
         self.begin(&format!("way back to {home}"), &home, predicted, "as it was to get there");
         let way = Way {
-            socket: self.socket.clone(),
+            sockets: self.planners.iter().map(|(_, socket)| socket.clone()).collect(),
             ticket: self.args.scope.ticket.clone(),
             home: home.clone(),
+            home_socket: self.planners.iter().find(|(m, _)| *m == home).map(|(_, s)| s.clone()),
+            away: self.away.clone(),
+            step: self.budget.max(SEEN),
             deadline: self.args.deadline(),
             note: self.note.clone(),
             timeline: self.timeline,
@@ -436,14 +446,15 @@ impl<'a> Course<'a> {
             }
         };
         let (left, code) = match end {
-            End::Home { moved: true } => {
-                let wrong = self.arrive_quietly(&home).await;
+            End::Home { moved } => {
+                let wrong = self.seen_at_home(&home).await;
+                let how = if moved { "was brought back to" } else { "is at" };
+                let left = match wrong.as_slice() {
+                    [] => format!("nothing: the ticket {how} {home}, and it runs"),
+                    wrong => format!("the ticket {how} {home}, but {}", wrong.join("; ")),
+                };
                 self.end(wrong);
-                (format!("nothing: the ticket was brought back to {home}"), why.code)
-            }
-            End::Home { moved: false } => {
-                self.begun = None;
-                (format!("nothing: the ticket is at {home}"), why.code)
+                (left, why.code)
             }
             End::Left(what) => {
                 self.end(vec![what.clone()]);
@@ -459,13 +470,23 @@ impl<'a> Course<'a> {
         Ended::Code(code)
     }
 
-    async fn arrive_quietly(&self, to: &str) -> Vec<String> {
-        let place = self.sites.iter().position(|s| s == to);
-        let until = Instant::now() + SEEN;
-        while self.watch.book().last().map(|h| h.site) != place && Instant::now() < until {
+    /// The ledger has it at home. A handover that was called off may have stopped it already, so
+    /// home is reached when it is seen to run there, from now on.
+    async fn seen_at_home(&self, home: &str) -> Vec<String> {
+        let place = self.sites.iter().position(|s| s == home);
+        let since = At::now();
+        let until = Instant::now() + self.budget.max(SEEN);
+        let runs = || {
+            let last = self.watch.book().last();
+            last.is_some_and(|h| Some(h.site) == place && h.at > since)
+        };
+        while !runs() {
+            if Instant::now() >= until {
+                return vec!["it is not seen to run there".to_owned()];
+            }
             sleep(GUARD_EVERY).await;
         }
-        sleep_until(Instant::now() + SETTLE).await;
+        sleep(SETTLE).await;
         Vec::new()
     }
 

@@ -84,18 +84,21 @@ fn conclude(r: &mut Report, status: &StatusView, lost: &[String]) {
         n => format!("; {n} more wait for a person, as their mode says"),
     };
     let moved = r.losses.iter().filter(|l| l.unattended).count();
-    (r.verdict, r.summary) = if exposed.is_empty() {
+    let (verdict, text) = if !exposed.is_empty() {
+        let names = exposed.into_iter().take(3).collect::<Vec<_>>().join(", ");
+        let text = format!("without {without} these are left without a site: {names}{by_hand}");
+        (Verdict::Failed, text)
+    } else if r.losses.is_empty() {
+        (Verdict::Passed, format!("no ticket is held by {without}: its loss moves nothing"))
+    } else {
         let text = format!(
-            "passed: without {without} {moved} tickets go elsewhere by themselves, the slowest \
-             after {slowest} ms at worst{by_hand}"
+            "without {without} every ticket of mode auto goes elsewhere by itself ({moved}), the \
+             slowest after {slowest} ms at worst{by_hand}"
         );
         (Verdict::Passed, text)
-    } else {
-        let names = exposed.into_iter().take(3).collect::<Vec<_>>().join(", ");
-        let text =
-            format!("failed: without {without} these are left without a site: {names}{by_hand}");
-        (Verdict::Failed, text)
     };
+    r.summary = format!("{}: {text}", verdict.word());
+    r.verdict = verdict;
 }
 
 fn is_auto(status: &StatusView, ticket: &str) -> bool {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use tierce_wire::control::{MemberView, PlanView, StatusView, TicketView};
 
 use super::limits::CERTIFICATE_DAYS;
+use crate::evidence::phase::known_start;
 use crate::evidence::report::Check;
 
 /// A member that was asked.
@@ -210,7 +211,9 @@ fn successor_ready(scene: &Scene) -> Check {
     let Some(to) = &scene.to else {
         let against = t.sites.iter().filter(|(s, w)| !w.is_empty() && t.site.as_ref() != Some(*s));
         bad.extend(against.map(|(s, why)| format!("{s}: {why}")));
-        if bad.is_empty() {
+        if t.site.is_none() {
+            bad = vec!["nobody holds it, so it cannot be moved".to_owned()];
+        } else if bad.is_empty() {
             bad.push("there is no other site".to_owned());
         }
         return verdict("successor", &bad, "");
@@ -247,7 +250,9 @@ fn allowed(scene: &Scene) -> Check {
         None => vec!["there is no plan without a successor".to_owned()],
     };
     let outage = scene.plan.as_ref().map_or(0, |p| p.outage_ms);
-    verdict("plan", &bad, format!("it would be accepted; outage {outage} ms"))
+    let known = scene.plan.as_ref().is_some_and(|p| known_start(p).is_some());
+    let start = if known { "" } else { " without the start, which was not told there yet" };
+    verdict("plan", &bad, format!("it would be accepted; outage {outage} ms{start}"))
 }
 
 /// An observer that was named and does not answer would be missed afterwards.

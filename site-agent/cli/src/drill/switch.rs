@@ -64,7 +64,7 @@ pub(crate) struct SwitchArgs {
     #[arg(long, value_name = "DURATION", value_parser = every, default_value = PROBE_EVERY)]
     pub(super) every: Duration,
     /// End it when the service is without an answer for this long [default: twice the predicted
-    /// outage and 5 s].
+    /// outage and 5 s; the deadline, when no start was ever told].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) budget: Option<Duration>,
     /// End it when a move takes longer [default: 2m].
@@ -83,9 +83,11 @@ impl SwitchArgs {
         self.deadline.unwrap_or(WAIT)
     }
 
-    /// The service may be away for this long.
-    pub(super) fn budget(&self, predicted: Duration) -> Duration {
-        self.budget.unwrap_or(predicted * 2 + OUTAGE_GRACE)
+    /// The service may be away for this long. Without a prediction only the step's deadline bounds
+    /// it: a first start of a slow service is no fault.
+    pub(super) fn budget(&self, predicted: Option<Duration>) -> Duration {
+        let usual = predicted.map_or(self.deadline(), |p| p * 2 + OUTAGE_GRACE);
+        self.budget.unwrap_or(usual)
     }
 
     /// Two looks: how late something is seen.
@@ -123,7 +125,7 @@ fn look(ctx: &Ctx, args: &CheckArgs) -> Result<Scene, Failure> {
             Err(e) => scene.blind.push((socket.clone(), e.view.error.clone())),
         }
     }
-    if scene.to.is_none() {
+    if scene.to.is_none() && scene.holder().is_some() {
         scene.to = scene.successor();
     }
     if let (Some(to), Some(from)) = (scene.to.clone(), scene.holder()) {
@@ -302,7 +304,7 @@ fn begin(scene: &Scene, args: &SwitchArgs) -> Report {
         None => ("unknown".to_owned(), "unknown".to_owned()),
     };
     let hypothesis = format!(
-        "ticket {ticket} goes from {from} to {to}, stays there for {} and comes back; its service \
+        "hypothesis: ticket {ticket} goes from {from} to {to}, stays there for {} and comes back; its service \
          is away for {predicted} (allowed: {allowed}) each time and never runs twice",
         span(args.hold)
     );

@@ -90,7 +90,9 @@ impl Plan {
                 let running = |s: &str| s == "running";
                 let any = t.resources.iter().any(|r| running(&r.state));
                 let whole = holds && t.resources.iter().all(|r| running(&r.state));
-                return any.then_some(Runs { site, term: own_term, own: true, whole });
+                if any || holds {
+                    return any.then_some(Runs { site, term: own_term, own: true, whole });
+                }
             }
             // Nothing runs under it: to hold it is all that there is.
             let held = ["held", "hold", "handover", "suspect"].contains(&t.state.as_str());
@@ -462,7 +464,7 @@ mod tests {
     #[test]
     fn a_site_that_is_not_watched_runs_when_its_start_was_told() {
         let p = plan(&[Some(0)]);
-        let mut at_rome = view("held", "rome", 9, None);
+        let mut at_rome = view("held", "rome", 9, Some("stopped")); // at paris, which says so
         assert_eq!(p.runs(0, &at_rome, None), None, "granted is not started");
         at_rome.starts.insert("rome".to_owned(), StartView { term: 9, took_ms: None });
         assert_eq!(p.runs(0, &at_rome, None), None, "failed");

@@ -31,6 +31,6 @@ fn a_ticket_is_granted_moved_and_revoked_in_a_real_cluster_that_a_member_joins()
     tierce(&["pki", "rotate", "--dir", text(&oslo), "--address", &address]).ok();
 
     tierce_at(&paris, &["tickets", "revoke", "web"]).ok();
-    (cluster.sites, cluster.arbitrator) = (None, None);
+    (cluster.sites, cluster.arbitrator) = ([None, None], None);
     tierce_at(&paris, &["status"]).failed(102);
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::tempdir;
 
 use super::support::{Run, tierce, tierce_at};
-use super::world::{Cluster, PATIENCE, text};
+use super::world::{Cluster, PATIENCE, text, until};
 
 /// One resource per site: a file that says that it runs. Its stop takes as long as `slow` says.
 const TICKET: &str = r#"
@@ -92,9 +92,13 @@ struct Drill(Child);
 
 impl Drill {
     fn begin(c: &Cluster, args: &[&str]) -> Self {
-        let (paris, rome) = (text(&c.paris), text(&c.rome));
-        let line = ["--socket", paris, "--yes", "-o", "json", "drill", "run", "switch-over"];
-        let scope = ["--ticket", "web", "--observer", rome, "--baseline", "500ms"];
+        Self::alone(c, &[&["--observer", text(&c.rome)], args].concat())
+    }
+
+    /// Only paris is asked.
+    fn alone(c: &Cluster, args: &[&str]) -> Self {
+        let line = ["--socket", text(&c.paris), "--yes", "-o", "json", "drill", "run"];
+        let scope = ["switch-over", "--ticket", "web", "--baseline", "500ms"];
         let child = Command::new(env!("CARGO_BIN_EXE_tierce"))
             .args([&line[..], &scope, args].concat())
             .stdin(Stdio::null())
@@ -191,6 +195,14 @@ fn a_switch_over_goes_there_and_back_proves_it_and_is_refused_on_a_bad_day() {
     assert!(is_at(&after, "paris") && after["term"].as_u64() > before["term"].as_u64());
     assert_eq!(before["policy"], after["policy"]);
     assert!(c.at("runs-paris").exists() && !c.at("runs-rome").exists());
+
+    // With nobody at rome to ask: the ledger's word, and a lower score.
+    let args = ["--to", "rome", "--hold", "500ms", "--allowance", "20000"];
+    let run = Drill::alone(&c, &args).end().ok();
+    let alone = run.json();
+    assert_eq!(alone["verdict"], "passed", "{run:#?}");
+    assert!(alone["score"]["total"].as_u64() < r["score"]["total"].as_u64(), "{run:#?}");
+    assert!(alone["score"].to_string().contains("not looked from: rome's own agent"), "{run:#?}");
 
     // The report is read back in all its forms.
     let page = tierce(&["drill", "report", report]).ok().out;
@@ -313,6 +325,21 @@ fn a_drill_that_is_ended_goes_back_says_what_is_left_and_is_no_success() {
     assert!(r["stopped_early"].as_str().unwrap().contains("zurich"), "{r:#}");
     // And with it lost no drill is begun.
     Drill::begin(&c, &[]).end().failed(113);
+    c.start_arbitrator();
+    until("a good day", || tierce_at(&c.paris, &["drill", "check", "--ticket", "web"]));
+
+    // Its home is lost: there is no safe way back, so it stays, and that is said.
+    let drill = Drill::begin(&c, &["--hold", "1h"]);
+    ticket(&c, "the move to rome", |t| is_at(t, "rome"));
+    c.sites[0] = None;
+    let run = drill.end();
+    assert_eq!(run.code, 1, "{run:#?}");
+    let r = run.json();
+    let left = r["left"].as_str().unwrap();
+    assert!(left.starts_with("the ticket is not at paris: it is at rome"), "{left}");
+    let after = tierce_at(&c.rome, &["tickets", "show", "web", "-o", "json"]).ok().json();
+    assert!(is_at(&after, "rome"), "{after:#}");
+    is_clean(&after);
 }
 
 #[test]

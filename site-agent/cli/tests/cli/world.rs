@@ -47,7 +47,8 @@ pub(crate) struct Cluster {
     /// Control sockets.
     pub(crate) paris: PathBuf,
     pub(crate) rome: PathBuf,
-    pub(crate) sites: Option<[Daemon; 2]>,
+    /// Paris and rome.
+    pub(crate) sites: [Option<Daemon>; 2],
     pub(crate) arbitrator: Option<Daemon>,
     /// The last to go.
     dir: TempDir,
@@ -81,9 +82,10 @@ impl Cluster {
         let (paris, rome) = (at("paris/control.sock"), at("rome/control.sock"));
         let sites = ["paris", "rome"].map(|name| {
             let file = site(dir.path(), name, ports, tickets);
-            Daemon::start(&["agent", "run", "--config", text(&file)], &at(&format!("{name}.log")))
+            let log = at(&format!("{name}.log"));
+            Some(Daemon::start(&["agent", "run", "--config", text(&file)], &log))
         });
-        let mut cluster = Self { ports, paris, rome, sites: Some(sites), arbitrator: None, dir };
+        let mut cluster = Self { ports, paris, rome, sites, arbitrator: None, dir };
         cluster.start_arbitrator();
         until("the cluster", || tierce_at(&cluster.paris, &["status", "--check"]));
         until("the ticket", || tierce_at(&cluster.paris, &["tickets", "show", "web"]));

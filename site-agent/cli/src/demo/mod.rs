@@ -23,7 +23,8 @@
 //! | `report` | what was found |
 //! | `limits` | every bound |
 //!
-//! How it is judged and shown is in `crate::evidence`, for drills are judged and shown the same way.
+//! How it is judged and shown is in `crate::evidence`, for drills are judged and shown the same
+//! way.
 //!
 //! Invariants:
 //! - only processes that this demo started are ever signalled;

@@ -1,9 +1,10 @@
 //! The way home after an abort: what is safe, and an honest word on what is left.
 //!
-//! A drill sets nothing: no hold, no flag, no attribute. All that it can leave behind is a ticket at
-//! the other site, or a handover that is under way. So there is little to undo, and each step is an
-//! ordinary command that the ledger accepts or refuses: a handover is called off, a ticket is moved
-//! back if nothing stands against its home. What is not safe is not forced; it is left and said.
+//! A drill sets nothing: no hold, no flag, no attribute. All that it can leave behind is a ticket
+//! at the other site, or a handover that is under way. So there is little to undo, and each step is
+//! an ordinary command that the ledger accepts or refuses: a handover is called off, a ticket is
+//! moved back if nothing stands against its home. What is not safe is not forced; it is left and
+//! said.
 //!
 //! The danger is a home that has just died: for as long as its last promise runs, nothing stands
 //! against it, and a ticket that is sent there stops where it is and starts nowhere. So home must

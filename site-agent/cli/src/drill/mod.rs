@@ -1,9 +1,9 @@
 //! `tierce drill`: what the demo shows, with the cluster and the tickets that are there.
 //!
 //! A failover that was never tried does not work; one that is tried carelessly is an outage of its
-//! own. So a drill says beforehand what it does to whom and how long the service will be away, looks
-//! whether the day is good for it, watches all the time, ends itself when something else goes wrong,
-//! goes back, and says what it left.
+//! own. So a drill says beforehand what it does to whom and how long the service will be away,
+//! looks whether the day is good for it, watches all the time, ends itself when something else goes
+//! wrong, goes back, and says what it left.
 //!
 //! A drill is a lease: if its conductor dies, nothing may be left that somebody would have to find.
 //! That is why it sets nothing, no hold and no flag. A planned move is one decision of the ledger,

@@ -75,7 +75,8 @@ impl Target {
         let mut stream = TcpStream::connect(&self.address).await?;
         let Some(path) = &self.path else { return Ok(()) };
         let question = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: tierce-drill\r\nConnection: close\r\n\r\n",
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: tierce-drill\r\n\
+             Connection: close\r\n\r\n",
             self.address
         );
         stream.write_all(question.as_bytes()).await?;

@@ -304,8 +304,8 @@ fn begin(scene: &Scene, args: &SwitchArgs) -> Report {
         None => ("unknown".to_owned(), "unknown".to_owned()),
     };
     let hypothesis = format!(
-        "hypothesis: ticket {ticket} goes from {from} to {to}, stays there for {} and comes back; its service \
-         is away for {predicted} (allowed: {allowed}) each time and never runs twice",
+        "hypothesis: ticket {ticket} goes from {from} to {to}, stays there for {} and comes back; \
+         its service is away for {predicted} (allowed: {allowed}) each time and never runs twice",
         span(args.hold)
     );
     report.scope = Some(Scope { ticket, from: from.to_owned(), to: to.to_owned(), hypothesis });

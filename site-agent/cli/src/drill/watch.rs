@@ -1,10 +1,10 @@
 //! What is seen of a ticket while a drill goes on: members and probes are asked all the time, on a
 //! thread of their own, because a conductor that prints or waits must not make a gap.
 //!
-//! Two kinds of word are kept apart. A site's *own* word (its agent's socket was named) is evidence:
-//! what its runner says to run, ran at the moment it was asked. The first member's word on *another*
-//! site comes out of the ledger: good enough to see when the service came back, and no proof of
-//! anything, because a member may be behind.
+//! Two kinds of word are kept apart. A site's *own* word (its agent's socket was named) is
+//! evidence: what its runner says to run, ran at the moment it was asked. The first member's word
+//! on *another* site comes out of the ledger: good enough to see when the service came back, and no
+//! proof of anything, because a member may be behind.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

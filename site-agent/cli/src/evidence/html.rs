@@ -2,8 +2,8 @@
 //!
 //! The picture is drawn to time: a lane per site with a bar for as long as the service certainly
 //! ran there (one bar per term), what was seen from outside below with every gap in numbers, faults
-//! as lines through all of it, phases as shades behind. Two bars side by side at one moment would be
-//! the overlap that must not be.
+//! as lines through all of it, phases as shades behind. Two bars side by side at one moment would
+//! be the overlap that must not be.
 
 use std::fmt::Write as _;
 
@@ -31,7 +31,8 @@ const STYLE: &str = "
 :root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--dim:#667080;--line:#d5dae1;--shade:#f3f5f8;
 --s0:#2f6fd0;--s1:#b3591a;--s2:#7a4bbf;--client:#2b8a4b;--bad:#c62828;--fault:#8a6d00}
 @media(prefers-color-scheme:dark){:root{--bg:#14171b;--fg:#e4e8ee;--dim:#96a0ae;--line:#343b45;
---shade:#1c2127;--s0:#6ea3f5;--s1:#e69a5c;--s2:#b692f0;--client:#5cc482;--bad:#ff7b72;--fault:#d8b94a}}
+--shade:#1c2127;--s0:#6ea3f5;--s1:#e69a5c;--s2:#b692f0;
+--client:#5cc482;--bad:#ff7b72;--fault:#d8b94a}}
 body{margin:2rem auto;max-width:1200px;padding:0 1rem;background:var(--bg);color:var(--fg);
 font:15px/1.5 system-ui,sans-serif}
 h1{font-size:1.4rem;margin:0 0 .3rem}h2{font-size:1.05rem;margin:2rem 0 .5rem}

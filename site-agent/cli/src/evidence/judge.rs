@@ -5,7 +5,8 @@
 //! answer. Two instances at different sites whose times meet are an *overlap*; an answer under a
 //! term lower than that of an instance that had begun before is *stale*. Both must be zero.
 //!
-//! The end is known to the witness's period; so is the beginning where the instance does not say it.
+//! The end is known to the witness's period; so is the beginning where the instance does not say
+//! it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

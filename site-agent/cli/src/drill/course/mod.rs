@@ -1,17 +1,19 @@
 //! The steps of a switch-over: baseline, move, hold, move back; and what ends it before its end.
 //!
-//! While a step runs, something else is looked for all the time: the service away for longer than it
-//! may be, the majority or a member lost, the ticket somewhere else, the service at two sites, a
+//! While a step runs, something else is looked for all the time: the service away for longer than
+//! it may be, the majority or a member lost, the ticket somewhere else, the service at two sites, a
 //! signal. What is found ends the drill and sends the ticket home (`back`). A move that was asked
 //! for is waited for in any case: nobody walks away from a command that may still be decided.
 //!
 //! Invariant: the outcome is `Passed` only when every phase was as predicted, every check of the
 //! validation holds, the ticket is at home again, and there was evidence.
 
+mod verdict;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tierce_wire::control::{Ask, PolicyView, Reply, TicketView};
+use tierce_wire::control::{Ask, Reply, TicketView};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -25,8 +27,7 @@ use crate::codes;
 use crate::evidence::ask::{Unanswered, ask, unfit};
 use crate::evidence::clock::{At, ms};
 use crate::evidence::phase::{Begun, Found, known_start};
-use crate::evidence::report::{Check, Report, Verdict};
-use crate::evidence::score::{Grounds, Score};
+use crate::evidence::report::{Check, Report};
 use crate::evidence::timeline::{Kind, Timeline};
 use crate::words::span;
 
@@ -254,8 +255,8 @@ impl<'a> Course<'a> {
     }
 
     /// The drill ends while a move is under way: it is called off if it still can be. Nobody walks
-    /// away before it is clear whether it was decided, so that the way home begins from a state that
-    /// stays; a decision takes no longer than the bound.
+    /// away before it is clear whether it was decided, so that the way home begins from a state
+    /// that stays; a decision takes no longer than the bound.
     async fn call_off(
         &mut self,
         name: &str,
@@ -300,65 +301,6 @@ impl<'a> Course<'a> {
             }
             self.guarded(sleep(GUARD_EVERY)).await?;
         }
-    }
-
-    /// What is so after a move.
-    fn validate(
-        &self,
-        before: &TicketView,
-        after: &TicketView,
-        from: &str,
-        to: &str,
-    ) -> Vec<Check> {
-        let book = self.watch.book();
-        let place = |name: &str| self.sites.iter().position(|s| s == name);
-        let runs = book.last().map(|h| h.site) == place(to) && after.site.as_deref() == Some(to);
-        let (term, was) = (after.term.unwrap_or(0), before.term.unwrap_or(0));
-        let proof = after.proof.as_deref().unwrap_or("unknown");
-        let released = proof == "released";
-        let own = place(from).is_some_and(|p| book.is_watched(p));
-        let end = book.lanes().into_iter().rev().find(|l| Some(l.site) == place(from));
-        let start = book.shown().into_iter().rev().find(|l| Some(l.site) == place(to));
-        let stopped = match (own, end, start) {
-            (true, Some(end), Some(start)) => end.to < start.from,
-            (true, ..) => true,
-            (false, ..) => released,
-        };
-        let basis = match (own, released) {
-            (true, _) => format!("{from} itself said so before {to} ran"),
-            (false, true) => format!("the ledger has its release by {from}, which means stopped"),
-            (false, false) => format!("{from} was not watched and has not released it"),
-        };
-        vec![
-            Check::new(&format!("runs at {to}"), runs, format!("{} by {to}", after.state)),
-            Check::new(&format!("stopped at {from}"), stopped, basis),
-            Check::new("term grew", term > was, format!("{was} to {term}")),
-            Check::new("proof", released, format!("granted on proof `{proof}`")),
-        ]
-    }
-
-    /// Nothing is left that was not there before.
-    async fn cleanup(&mut self) -> Result<(), Why> {
-        let after = self.ticket().await?;
-        let (state, hold) = (after.state.as_str(), after.hold.as_deref());
-        let here = after.site.as_deref() == Some(self.home.as_str());
-        let same = |a: &PolicyView, b: &PolicyView| a == b;
-        let found = vec![
-            Check::new(
-                "back at home",
-                here && state == "held",
-                format!("{state} by {}", after.site.as_deref().unwrap_or("nobody")),
-            ),
-            Check::new("nothing holds it", hold.is_none(), hold.unwrap_or("no hold").to_owned()),
-            Check::new(
-                "policy",
-                same(&after.policy, &self.first.policy),
-                if same(&after.policy, &self.first.policy) { "as before" } else { "it differs" },
-            ),
-        ];
-        say(&found, self.timeline);
-        self.report.validation.extend(found);
-        Ok(())
     }
 
     /// The ticket, as new as the ledger.
@@ -526,64 +468,6 @@ impl<'a> Course<'a> {
         let report = begun.end(Found { to, gap, site, term, wrong }, self.timeline);
         report.say(self.timeline);
         self.report.phases.push(report);
-    }
-
-    // ---- the verdict --------------------------------------------------------------------------
-
-    fn judge(&mut self, ended: Ended, names: &[String]) -> Ended {
-        let book = self.watch.book();
-        let (overlap, stale) = book.ran_twice();
-        let r = &mut *self.report;
-        (r.overlap_ms, r.stale_answers) = (ms(overlap), stale);
-        r.put_lanes(&book.shown(), self.timeline);
-        r.answers_ms = book.answers().into_iter().map(|at| self.timeline.at(at)).collect();
-        let (are, period) = book.answers_are();
-        (r.answers_are, r.period_ms) = (are, ms(period));
-        r.probes = book.tallies(names);
-        if ended == Ended::Refused {
-            return ended;
-        }
-        let mut places: Vec<(String, bool)> = (0..self.sites.len())
-            .filter(|i| [&self.home, &self.away].contains(&&self.sites[*i]))
-            .map(|i| (format!("{}'s own agent", self.sites[i]), book.is_watched(i)))
-            .collect();
-        let probed = self.args.probes.iter().any(|p| p.site.is_none());
-        places.push(("the service itself (--probe)".to_owned(), probed));
-        let back = r.phases.iter().find(|p| p.name.starts_with("switch back")).map(|p| p.passed);
-        let twice = !overlap.is_zero() || stale > 0;
-        let answers = book.evidence();
-        r.score = Some(Score::new(&Grounds {
-            ran_twice: twice,
-            answers,
-            phases: &r.phases,
-            writes_kept: None,
-            switched_back: Some(back == Some(true)),
-            places: &places,
-        }));
-        let kept = r.phases.iter().filter(|p| p.passed).count();
-        let sound = r.validation.iter().filter(|c| !c.passed).count() == 0;
-        let well = ended == Ended::Passed && kept == r.phases.len() && sound && answers > 0;
-        let ended = match ended {
-            Ended::Passed if !well || twice => Ended::Failed,
-            other => other,
-        };
-        r.verdict = match ended {
-            Ended::Passed => Verdict::Passed,
-            Ended::Code(_) => Verdict::Aborted,
-            _ => Verdict::Failed,
-        };
-        let safety = match (twice, answers) {
-            (true, _) => format!("it ran twice: overlap {} ms", r.overlap_ms),
-            (false, 0) => "no site's own word was heard".to_owned(),
-            (false, n) => format!("it never ran twice (overlap 0 ms, {n} answers)"),
-        };
-        let phases = r.phases.len();
-        r.summary = format!(
-            "{}: {safety}; {kept} of {phases} phases as predicted{}",
-            r.verdict.word(),
-            if sound { "" } else { "; the validation found something" }
-        );
-        ended
     }
 }
 

@@ -5,79 +5,22 @@
 //! where it runs, and at no look may it run at both sites. The arbitrator is a member of this test's
 //! own process, in a thread of its own.
 
-mod agent {
-    pub(crate) mod cluster;
-}
+#[path = "agent/asking.rs"]
+mod asking;
+#[path = "agent/cluster.rs"]
+mod cluster;
 
 use std::time::{Duration, Instant};
 
-use agent::cluster::{self, Cluster, SITES, may_run};
+use asking::{
+    SOON, as_it_is, formed, grant, holder, move_to, must, quorate, revoke, text, ticket, until,
+};
+use cluster::{Cluster, SITES, may_run};
 use serde_json::Value;
 
 /// Tickets of the largest test. Debug builds hold the invariants of all tickets after every step, so
 /// that many of them take their time.
 const MANY: usize = if cfg!(debug_assertions) { 50 } else { 1_000 };
-const SOON: Duration = Duration::from_secs(20);
-
-fn text<'a>(reply: &'a Value, key: &str) -> &'a str {
-    reply[key].as_str().unwrap_or_default()
-}
-
-/// The final answer of an ask, which must be of this kind.
-fn must(cluster: &Cluster, site: &str, ask: &Value, kind: &str) -> Value {
-    let reply = cluster.ask(site, ask);
-    assert_eq!(text(&reply, "reply"), kind, "{ask} at {site}: {reply}\n{}", cluster.logs());
-    reply
-}
-
-fn ticket(cluster: &Cluster, site: &str) -> Value {
-    must(cluster, site, &serde_json::json!({"ask": "ticket", "name": "web"}), "ticket")
-}
-
-/// Waits until a status of `site` satisfies `good`.
-fn until(cluster: &Cluster, site: &str, what: &str, good: impl Fn(&Value) -> bool) -> Value {
-    let by = Instant::now() + SOON;
-    loop {
-        let status = cluster.ask(site, &serde_json::json!({"ask": "status", "linear": false}));
-        cluster.never_both();
-        if good(&status) {
-            return status;
-        }
-        assert!(Instant::now() < by, "not reached: {what}; {status:#}\n{}", cluster.logs());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn quorate(status: &Value) -> bool {
-    let sessions = |s: &Value| {
-        s["members"].as_array().is_some_and(|all| {
-            all.iter().filter(|m| m["role"] == "site").all(|m| m["session"].is_u64())
-        })
-    };
-    status["quorate"] == true
-        && sessions(status)
-        && status["tickets"].as_array().is_some_and(|t| !t.is_empty())
-}
-
-fn holder(status: &Value) -> Option<&str> {
-    status["tickets"][0]["site"].as_str()
-}
-
-/// A cluster of both sites, formed.
-fn formed(change: impl Fn(&str, String) -> String) -> Cluster {
-    let mut cluster = Cluster::new(change);
-    for site in SITES {
-        cluster.start(site);
-    }
-    for site in SITES {
-        until(&cluster, site, "a cluster with both sessions and the file's ticket", quorate);
-    }
-    cluster
-}
-
-fn as_it_is(_: &str, text: String) -> String {
-    text
-}
 
 #[test]
 fn a_cluster_forms_grants_moves_survives_the_holders_death_and_leaves_in_order() {
@@ -390,16 +333,4 @@ fn many_tickets_are_made_from_the_file_and_the_agent_stays_small_and_quick() {
             .is_some_and(|t| t.iter().filter(|t| t["site"] == paris).count() >= MANY)
     });
     eprintln!("SIGKILL of a holder of {MANY} -> all granted: {} ms", killed.elapsed().as_millis());
-}
-
-fn grant(to: &str, wait_ms: u64) -> Value {
-    serde_json::json!({"ask": "grant", "name": "web", "to": to, "wait_ms": wait_ms})
-}
-
-fn revoke() -> Value {
-    serde_json::json!({"ask": "revoke", "name": "web", "note": "test", "wait_ms": 20_000})
-}
-
-fn move_to(to: &str) -> Value {
-    serde_json::json!({"ask": "move", "name": "web", "to": to, "note": "test", "wait_ms": 20_000})
 }

@@ -1,5 +1,8 @@
 //! A cluster of processes in a temporary directory.
 
+// Each test program uses its own part of this.
+#![allow(dead_code)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
@@ -71,6 +74,11 @@ impl Cluster {
     }
 
     pub(crate) fn start(&mut self, site: &str) {
+        self.start_with(site, &[]);
+    }
+
+    /// Starts an agent with these in its environment.
+    pub(crate) fn start_with(&mut self, site: &str, env: &[(&str, String)]) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -80,6 +88,7 @@ impl Cluster {
             .args(["run", "--foreground", "--config"])
             .arg(self.path(&format!("{site}.toml")))
             .env("TIERCE_LOG", "info")
+            .envs(env.iter().map(|(key, value)| (*key, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -107,8 +116,19 @@ impl Cluster {
 
     /// SIGTERM, and the exit code.
     pub(crate) fn terminate(&mut self, site: &str) -> Option<i32> {
+        self.signal(site, Signal::SIGTERM);
+        self.ended(site)
+    }
+
+    /// Whether an agent runs.
+    pub(crate) fn lives(&mut self, site: &str) -> bool {
+        let child = self.agents.iter_mut().find(|(s, _)| s == site);
+        child.is_some_and(|(_, c)| c.try_wait().is_ok_and(|ended| ended.is_none()))
+    }
+
+    /// The exit code of an agent that ends by itself.
+    pub(crate) fn ended(&mut self, site: &str) -> Option<i32> {
         let mut child = self.take(site);
-        kill(pid_of(&child), Signal::SIGTERM).expect("told");
         let by = Instant::now() + Duration::from_secs(20);
         while Instant::now() < by {
             if let Some(status) = child.try_wait().expect("asked") {
@@ -196,10 +216,14 @@ impl Cluster {
         assert!(!both, "the resource runs at both sites\n{}", self.logs());
     }
 
+    /// All that an agent has logged.
+    pub(crate) fn log(&self, site: &str) -> String {
+        std::fs::read_to_string(self.path(&format!("{site}.log"))).unwrap_or_default()
+    }
+
     pub(crate) fn logs(&self) -> String {
         let tail = |site: &str| {
-            let log =
-                std::fs::read_to_string(self.path(&format!("{site}.log"))).unwrap_or_default();
+            let log = self.log(site);
             let lines: Vec<&str> = log.lines().collect();
             let from = lines.len().saturating_sub(60);
             format!("--- {site}\n{}\n", lines[from..].join("\n"))

@@ -51,6 +51,8 @@ pub(crate) struct Entry {
     pub(crate) files: Stamp,
     pub(crate) store_bytes: u64,
     pub(crate) over_quota: Option<String>,
+    /// The cluster has said that it does not know this store, in words.
+    pub(crate) stranger: Option<String>,
     pub(crate) alarms: VecDeque<Noted>,
     pub(crate) alarms_total: u64,
     /// Counters of earlier members of this process, so that sums only grow.
@@ -71,6 +73,7 @@ impl Entry {
             files: Stamp::default(),
             store_bytes: 0,
             over_quota: None,
+            stranger: None,
             alarms: VecDeque::new(),
             alarms_total: 0,
             before: StatsView::default(),

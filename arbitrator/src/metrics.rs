@@ -222,6 +222,7 @@ mod tests {
             stats: StatsView { renewals_answered: renewals, ..StatsView::default() },
             store_bytes: 5,
             over_quota: false,
+            stranger: None,
             datagrams_over_quota: 11,
             certificate_ends: Some(UNIX_EPOCH + Duration::from_secs(ends)),
             certificate_expiring: false,

@@ -16,6 +16,7 @@ use tierce_link::{CertInfo, LinkError, PkiError};
 use tierce_member::{Host, HostError, MemberEvent, MemberHandle, MemberOptions};
 use tierce_store::StoreError;
 use tierce_ticket::configuration::Role;
+use tierce_ticket::member::Alarm;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -179,6 +180,7 @@ impl Roster {
                     e.generation = generation;
                     e.condition = Condition::Serving;
                     e.member = Some(started.member);
+                    e.stranger = None;
                     e.certificate = Some(started.certificate);
                     e.retry_at = None;
                 });
@@ -332,7 +334,13 @@ async fn pump(
     let mut fatal = None;
     while let Some(event) = events.recv().await {
         match event {
-            MemberEvent::Alarm(alarm) => roster.alarm(&name, &alarm.to_string()),
+            MemberEvent::Alarm(alarm) => {
+                let text = alarm.to_string();
+                if matches!(alarm, Alarm::NotAdmitted { .. }) {
+                    roster.with(&name, |e| e.stranger = Some(text.clone()));
+                }
+                roster.alarm(&name, &text);
+            }
             MemberEvent::Fatal(why) => fatal = Some(why),
             MemberEvent::Decided { index, events, .. } => {
                 for event in events {

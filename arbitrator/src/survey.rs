@@ -31,6 +31,7 @@ pub(crate) struct Seen {
     pub(crate) stats: StatsView,
     pub(crate) store_bytes: u64,
     pub(crate) over_quota: bool,
+    pub(crate) stranger: Option<String>,
     pub(crate) datagrams_over_quota: u64,
     pub(crate) certificate_ends: Option<SystemTime>,
     pub(crate) certificate_expiring: bool,
@@ -149,6 +150,7 @@ fn outside(name: &str, entry: &Entry, connected: u32, now: SystemTime) -> Seen {
         stats: entry.stats(),
         store_bytes: entry.store_bytes,
         over_quota: entry.over_quota.is_some(),
+        stranger: entry.stranger.clone(),
         datagrams_over_quota: 0,
         certificate_ends: entry.certificate.as_ref().map(|c| c.not_after),
         certificate_expiring: entry.certificate.as_ref().is_some_and(|c| c.is_expiring(now)),
@@ -171,6 +173,10 @@ fn inside(seen: &mut Seen, said: Option<Said>, now: SystemTime) {
         Standing::Unformed if seen.connected == 0 => {
             seen.word = "waiting";
             parts.push("no member has connected yet; next: start the tenant's agents".to_owned());
+        }
+        Standing::Unformed | Standing::Confirming if seen.stranger.is_some() => {
+            seen.word = "waiting";
+            parts.extend(seen.stranger.take());
         }
         Standing::Unformed => {
             seen.word = "waiting";

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use common::{
@@ -12,7 +14,8 @@ use common::{
 };
 use nix::sys::signal::Signal;
 use tierce_link::{Ca, Link, LinkEvent, PeerSpec, Refusal, Role, Settings, TenantQuota};
-use tierce_ticket::command::Outcome;
+use tierce_ticket::command::{Command, Outcome};
+use tierce_ticket::ids::StoreId;
 
 #[tokio::test]
 async fn a_tenant_forms_its_cluster_and_goes_on_after_a_restart() {
@@ -96,9 +99,27 @@ async fn tenants_come_and_go_while_others_are_served() {
     })
     .await;
 
-    // It may come back, with a new store, as a stranger to its cluster (R5); --purge leaves nothing.
+    // It may come back, with a new store, as a stranger to its cluster (R5), until it is admitted
+    // anew: under a new number, by a word at one of the others.
     let said = two.add_to(&data);
     assert!(said.contains("it is served now"), "{said}");
+    eventually("it is told that it is a stranger", async || {
+        let state = daemon.state("two");
+        state.starts_with("waiting: ") && state.contains("does not know this store")
+    })
+    .await;
+    assert!(daemon.state("two").contains("next: tierce sites admit"), "{}", daemon.state("two"));
+    let admit = Command::Admit {
+        name: "arb".parse().unwrap(),
+        role: tierce_ticket::configuration::Role::Arbitrator,
+        store: StoreId::default(),
+        addresses: vec![daemon.listen.to_string()],
+    };
+    let outcome = twos.0[0].handle.command(admit).await;
+    assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
+    eventually("it votes again", async || daemon.state("two") == "serving").await;
+
+    // --purge leaves nothing.
     let data_ = data.clone();
     aside(move || tenant_ok(&data_, &["remove", "two", "--purge", "--yes"])).await;
     assert_eq!(daemon.state("one"), "serving");
@@ -117,25 +138,43 @@ async fn an_unknown_tenant_is_refused_and_counted() {
     let known = World::new("known");
     known.add_to(&daemon.data);
     let world = World::new("nobody");
-    let (link, mut events) =
-        Link::bind("127.0.0.1:0".parse().unwrap(), Settings::default()).unwrap();
-    link.add_tenant(&world.member(Role::Site, "east"), TenantQuota::default()).unwrap();
-    let identity = "tierce://nobody/arbitrator/arb".parse().unwrap();
-    link.add_peer(PeerSpec { identity, addresses: vec![daemon.listen.to_string()] }).unwrap();
-    loop {
-        match events.recv().await.unwrap() {
-            LinkEvent::Refused { reason, .. } => {
-                assert_eq!(reason, Refusal::UnknownTenant);
-                break;
-            }
-            LinkEvent::Up { .. } => panic!("a stranger was let in"),
-            _ => {}
-        }
-    }
+    let dir = world.member(Role::Site, "east");
+    assert_eq!(refusal_of(&dir, "nobody", daemon.listen).await, Refusal::UnknownTenant);
     let refused =
         aside(move || daemon.metric(r#"tierce_link_refusals_total{reason="unknown-tenant"}"#))
             .await;
     assert!(refused >= 1.0);
+}
+
+#[tokio::test]
+async fn a_site_of_another_authority_is_refused_and_counted() {
+    let place = place();
+    let daemon = Daemon::start(&place.path().join("arb"));
+    let (ours, theirs) = (World::new("acme"), World::new("acme"));
+    ours.add_to(&daemon.data);
+    // It trusts the arbitrator's authority, and was not issued by it.
+    let dir = theirs.member(Role::Site, "east");
+    std::fs::copy(ours.path("ca").join("ca.pem"), dir.join("ca.pem")).unwrap();
+    assert_eq!(refusal_of(&dir, "acme", daemon.listen).await, Refusal::WrongCa);
+    let refused =
+        aside(move || daemon.metric(r#"tierce_link_refusals_total{reason="wrong-ca"}"#)).await;
+    assert!(refused >= 1.0);
+}
+
+/// What the arbitrator says to the member of this folder, which is not to be let in.
+async fn refusal_of(dir: &Path, tenant: &str, to: SocketAddr) -> Refusal {
+    let (link, mut events) =
+        Link::bind("127.0.0.1:0".parse().unwrap(), Settings::default()).unwrap();
+    link.add_tenant(dir, TenantQuota::default()).unwrap();
+    let identity = format!("tierce://{tenant}/arbitrator/arb").parse().unwrap();
+    link.add_peer(PeerSpec { identity, addresses: vec![to.to_string()] }).unwrap();
+    loop {
+        match events.recv().await.unwrap() {
+            LinkEvent::Refused { reason, .. } => return reason,
+            LinkEvent::Up { .. } => panic!("a stranger was let in"),
+            _ => {}
+        }
+    }
 }
 
 #[tokio::test]
@@ -147,12 +186,13 @@ async fn an_arbitrator_joins_by_a_join_string_once() {
     link.add_tenant(&world.member(Role::Site, "east"), TenantQuota::default()).unwrap();
     link.serve_joins(Ca::open(&world.path("ca")).unwrap()).unwrap();
     let at = [link.local_addr().unwrap().to_string()];
-    let invite = |name: &str, role| {
+    let invite = |name: &str, role, life| {
         let name = tierce_link::Name::new(name).unwrap();
-        world.ca.invite(role, &name, &at, Duration::from_mins(10)).unwrap().to_string()
+        world.ca.invite(role, &name, &at, life).unwrap().to_string()
     };
-    let string = invite("arb", Role::Arbitrator);
-    let for_a_site = invite("west", Role::Site);
+    let string = invite("arb", Role::Arbitrator, Duration::from_mins(10));
+    let for_a_site = invite("west", Role::Site, Duration::from_mins(10));
+    let brief = invite("late", Role::Arbitrator, Duration::from_secs(1));
 
     let data = daemon.data.clone();
     aside(move || {
@@ -160,6 +200,9 @@ async fn an_arbitrator_joins_by_a_join_string_once() {
         assert!(err.contains("damaged or incomplete"), "{err}");
         let err = tenant_fails(&data, &["add", "acme", "--join", &for_a_site], 78);
         assert!(err.contains("it must be an arbitrator's"), "{err}");
+        std::thread::sleep(Duration::from_millis(2_100));
+        let err = tenant_fails(&data, &["add", "acme", "--join", &brief], 110);
+        assert!(err.contains("expired"), "{err}");
         let err = tenant_fails(&data, &["add", "other", "--join", &string], 78);
         assert!(err.contains("of tenant other"), "{err}");
         let said = tenant_ok(&data, &["add", "acme", "--join", &string, "--max-tickets", "9"]);
@@ -167,7 +210,8 @@ async fn an_arbitrator_joins_by_a_join_string_once() {
         assert_eq!(list(&data)[0]["quota"]["max_tickets"], 9);
         // The string is spent: somebody who found it gets nothing.
         let elsewhere = data.with_extension("elsewhere");
-        tenant_fails(&elsewhere, &["add", "acme", "--join", &string], 1);
+        let err = tenant_fails(&elsewhere, &["add", "acme", "--join", &string], 1);
+        assert!(err.contains("this join string was used already"), "{err}");
         assert!(list(&elsewhere).is_empty());
     })
     .await;

@@ -11,9 +11,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::*;
-use quinn::crypto::rustls::QuicClientConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tierce_link::{DownReason, LinkEvent, Refusal, RefusedBy, Role};
 use tokio::time::sleep;
 
@@ -92,23 +89,9 @@ async fn garbage_and_oversized_datagrams_at_line_rate_do_not_stop_the_service() 
 /// A member with a good certificate and bad manners.
 async fn rude(world: &World, arb: &Node, who: &str) -> (quinn::Endpoint, quinn::Connection) {
     let dir = world.member(Role::Site, who);
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(dir.join("ca.pem")).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let cert = CertificateDer::from_pem_file(dir.join("cert.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_file(dir.join("key.pem")).unwrap();
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(vec![cert], key)
-        .unwrap();
-    tls.alpn_protocols = vec![b"tierce/2".to_vec()];
-    let endpoint = quinn::Endpoint::client(loopback()).unwrap();
-    let crypto = Arc::new(QuicClientConfig::try_from(tls).unwrap());
-    let config = quinn::ClientConfig::new(crypto);
-    let connecting = endpoint.connect_with(config, arb.addr(), &world.tenant.sni()).unwrap();
-    (endpoint, connecting.await.unwrap())
+    let (endpoint, conn) =
+        stranger(arb.addr(), &world.tenant.sni(), &dir, Some(&dir), b"tierce/2").await;
+    (endpoint, conn.unwrap())
 }
 
 /// A greeting as version 1 of the protocol has it.

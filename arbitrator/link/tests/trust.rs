@@ -4,51 +4,15 @@
 
 mod common;
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use common::*;
-use quinn::crypto::rustls::QuicClientConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tierce_link::pki::{MemberDir, Revoke};
 use tierce_link::{
     Ca, DownReason, Link, LinkEvent, PkiError, Refusal, RefusedBy, Role, TenantQuota,
 };
 use tokio::time::sleep;
-
-/// A client that is not ours: any server name, any certificate or none.
-async fn stranger(
-    server: std::net::SocketAddr,
-    sni: &str,
-    trusts: &Path,
-    shows: Option<&Path>,
-    alpn: &[u8],
-) -> (quinn::Endpoint, Result<quinn::Connection, quinn::ConnectionError>) {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(trusts.join("ca.pem")).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots);
-    let mut tls = match shows {
-        None => builder.with_no_client_auth(),
-        Some(dir) => {
-            let cert = CertificateDer::from_pem_file(dir.join("cert.pem")).unwrap();
-            let key = PrivateKeyDer::from_pem_file(dir.join("key.pem")).unwrap();
-            builder.with_client_auth_cert(vec![cert], key).unwrap()
-        }
-    };
-    tls.alpn_protocols = vec![alpn.to_vec()];
-    let endpoint = quinn::Endpoint::client(loopback()).unwrap();
-    let crypto = Arc::new(QuicClientConfig::try_from(tls).unwrap());
-    let config = quinn::ClientConfig::new(crypto);
-    let conn = endpoint.connect_with(config, server, sni).unwrap().await;
-    (endpoint, conn)
-}
 
 #[tokio::test]
 async fn a_member_of_another_authority_is_refused_both_ways() {

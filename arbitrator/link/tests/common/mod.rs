@@ -8,6 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use quinn::crypto::rustls::QuicClientConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 use tierce_link::{
     Ca, Identity, Link, LinkEvent, Name, PeerSpec, Refusal, RefusedBy, Role, Settings, Tenant,
@@ -141,6 +144,37 @@ impl Node {
     pub fn drain(&mut self) -> Vec<LinkEvent> {
         std::iter::from_fn(|| self.events.try_recv().ok()).collect()
     }
+}
+
+/// A client that is not ours: any server name, any certificate or none.
+pub async fn stranger(
+    server: SocketAddr,
+    sni: &str,
+    trusts: &Path,
+    shows: Option<&Path>,
+    alpn: &[u8],
+) -> (quinn::Endpoint, Result<quinn::Connection, quinn::ConnectionError>) {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(trusts.join("ca.pem")).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut tls = match shows {
+        None => builder.with_no_client_auth(),
+        Some(dir) => {
+            let cert = CertificateDer::from_pem_file(dir.join("cert.pem")).unwrap();
+            let key = PrivateKeyDer::from_pem_file(dir.join("key.pem")).unwrap();
+            builder.with_client_auth_cert(vec![cert], key).unwrap()
+        }
+    };
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    let endpoint = quinn::Endpoint::client(loopback()).unwrap();
+    let crypto = Arc::new(QuicClientConfig::try_from(tls).unwrap());
+    let config = quinn::ClientConfig::new(crypto);
+    let conn = endpoint.connect_with(config, server, sni).unwrap().await;
+    (endpoint, conn)
 }
 
 /// Waits until something holds.

@@ -32,7 +32,7 @@ params = { state = "{dir}/runs-{site}", slow = "{dir}/slow" }
 const AGENT: &str = r#"#!/bin/sh
 case "$1" in
 start) touch "$OCF_RESKEY_state" ;;
-stop) if [ -f "$OCF_RESKEY_slow" ]; then sleep 0.2; fi; rm -f "$OCF_RESKEY_state" ;;
+stop) if [ -f "$OCF_RESKEY_slow" ]; then sleep 0.15; fi; rm -f "$OCF_RESKEY_state" ;;
 monitor) [ -f "$OCF_RESKEY_state" ] || exit 7 ;;
 validate-all) ;;
 meta-data) cat <<'EOF'
@@ -114,6 +114,21 @@ impl Drill {
             .spawn()
             .unwrap();
         Self(child)
+    }
+
+    /// Waits until the ticket is as it should be; a drill that ends before shows why.
+    fn until(mut self, c: &Cluster, what: &str, good: impl Fn(&Value) -> bool) -> Self {
+        let begun = Instant::now();
+        loop {
+            let seen = c.json(&["tickets", "show", "web"]);
+            if good(&seen) {
+                return self;
+            }
+            let ended = self.0.try_wait().unwrap().is_some();
+            assert!(!ended, "{what} did not come: {:#?}", self.end());
+            assert!(begun.elapsed() < PATIENCE, "{what} did not come: {seen:#}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -256,7 +271,7 @@ fn a_conductor_that_is_killed_leaves_nothing_but_a_ticket_at_one_site() {
     // While it holds at rome.
     good_day(&c);
     let drill = Drill::begin(&c, &["--hold", "1h"]);
-    ticket(&c, "the move to rome", |t| is_at(t, "rome"));
+    let drill = drill.until(&c, "the move to rome", |t| is_at(t, "rome"));
     drill.signal(Signal::SIGKILL);
     assert_eq!(drill.end().code, -1, "it was killed");
     let after = ticket(&c, "rome", |t| is_at(t, "rome"));
@@ -269,7 +284,8 @@ fn a_conductor_that_is_killed_leaves_nothing_but_a_ticket_at_one_site() {
     std::fs::write(c.at("slow"), "").unwrap();
     good_day(&c);
     let drill = Drill::begin(&c, &["--hold", "1h"]);
-    ticket(&c, "the handover", |t| t["state"] == "handover" || is_at(t, "rome"));
+    let moving = |t: &Value| t["state"] == "handover" || is_at(t, "rome");
+    let drill = drill.until(&c, "the handover", moving);
     drill.signal(Signal::SIGKILL);
     assert_eq!(drill.end().code, -1, "it was killed");
     let after = ticket(&c, "an end of the move", |t| is_at(t, "rome"));
@@ -297,7 +313,7 @@ fn a_drill_that_is_ended_goes_back_says_what_is_left_and_is_no_success() {
     // The operator's key, at the other site.
     good_day(&c);
     let drill = Drill::begin(&c, &["--hold", "1h"]);
-    ticket(&c, "the move to rome", |t| is_at(t, "rome"));
+    let drill = drill.until(&c, "the move to rome", |t| is_at(t, "rome"));
     drill.signal(Signal::SIGINT);
     let run = drill.end();
     assert_eq!(run.code, 130, "{run:#?}");
@@ -308,7 +324,8 @@ fn a_drill_that_is_ended_goes_back_says_what_is_left_and_is_no_success() {
     std::fs::write(c.at("slow"), "").unwrap();
     good_day(&c);
     let drill = Drill::begin(&c, &["--hold", "1h"]);
-    ticket(&c, "the handover", |t| t["state"] == "handover" || is_at(t, "rome"));
+    let moving = |t: &Value| t["state"] == "handover" || is_at(t, "rome");
+    let drill = drill.until(&c, "the handover", moving);
     drill.signal(Signal::SIGTERM);
     let run = drill.end();
     assert_eq!(run.code, 130, "{run:#?}");
@@ -317,8 +334,8 @@ fn a_drill_that_is_ended_goes_back_says_what_is_left_and_is_no_success() {
 
     // The service answers no more.
     let service = Service::start();
-    let drill = Drill::begin(&c, &["--hold", "1h", "--budget", "2s", "--probe", &service.url]);
-    ticket(&c, "the move to rome", |t| is_at(t, "rome"));
+    let drill = Drill::begin(&c, &["--hold", "1h", "--budget", "6s", "--probe", &service.url]);
+    let drill = drill.until(&c, "the move to rome", |t| is_at(t, "rome"));
     service.open.store(false, Ordering::SeqCst);
     let run = drill.end();
     assert_eq!(run.code, 1, "{run:#?}");
@@ -329,7 +346,7 @@ fn a_drill_that_is_ended_goes_back_says_what_is_left_and_is_no_success() {
     // A second fault: the arbitrator is lost.
     good_day(&c);
     let drill = Drill::begin(&c, &["--hold", "1h"]);
-    ticket(&c, "the move to rome", |t| is_at(t, "rome"));
+    let drill = drill.until(&c, "the move to rome", |t| is_at(t, "rome"));
     c.arbitrator = None;
     let run = drill.end();
     assert_eq!(run.code, 1, "{run:#?}");
@@ -342,7 +359,7 @@ fn a_drill_that_is_ended_goes_back_says_what_is_left_and_is_no_success() {
     // Its home is lost: there is no safe way back, so it stays, and that is said.
     good_day(&c);
     let drill = Drill::begin(&c, &["--hold", "1h"]);
-    ticket(&c, "the move to rome", |t| is_at(t, "rome"));
+    let drill = drill.until(&c, "the move to rome", |t| is_at(t, "rome"));
     c.sites[0] = None;
     let run = drill.end();
     assert_eq!(run.code, 1, "{run:#?}");

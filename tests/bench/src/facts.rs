@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::Serialize;
+use tierce_rig::directory;
 use tierce_rig::net::{Net, Rule};
 
 use crate::row::{ms, quantile};
@@ -53,7 +54,7 @@ impl Facts {
 }
 
 fn fsync() -> anyhow::Result<f64> {
-    let dir = tempfile::tempdir()?;
+    let dir = directory("fsync-")?;
     let mut file = File::create(dir.path().join("journal"))?;
     let mut all = Vec::new();
     for _ in 0..SAMPLES {

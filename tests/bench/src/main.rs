@@ -21,8 +21,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
-use tierce_rig::Random;
 use tierce_rig::booth::Booth;
+use tierce_rig::{Random, tidy_on_signals};
 
 use facts::Facts;
 use row::Table;
@@ -65,6 +65,9 @@ struct Failover {
     /// Without the peer, as if it were not installed.
     #[arg(long)]
     no_peer: bool,
+    /// Tenants of the part `tenants`; the bars are those of a thousand.
+    #[arg(long, default_value_t = 1_000)]
+    tenants: usize,
     /// Seed of phases and losses.
     #[arg(long)]
     seed: Option<u64>,
@@ -130,6 +133,7 @@ fn failover_bench(options: Failover) -> anyhow::Result<bool> {
         nix::unistd::geteuid().is_root(),
         "this needs root: it makes network namespaces and machines of its own"
     );
+    tidy_on_signals()?;
     let facts = Facts::gather().context("looking at this machine")?;
     let seed = options.seed.unwrap_or_else(Random::any_seed);
     let run = Run { options, facts, seed };

@@ -4,6 +4,7 @@
 //! what a cluster manager acts upon. Both see the same faults for the same time. Where booth does
 //! not end the overlap by itself, it is counted up to the end of the watch.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -73,34 +74,20 @@ fn pause(ms: u64) {
 }
 
 pub(crate) fn run(run: &Run, table: &mut Table) -> anyhow::Result<()> {
-    let mut cluster = Cluster::start(tierce::Options::one_ticket(TICKET, run.seed))?;
-    cluster.grant(TICKET, 0)?;
-    let mut booth =
-        if run.peer() { Some(Booth::new(booth::Options::one_second(run.seed))?) } else { None };
-    let mut random = run.random(48);
+    eprintln!("== overlap: {} faults, {RUNS} runs each", Fault::ALL.len());
+    // Both at once, each on machines of its own: these runs wait for most of their time.
+    let (ours, peer) = std::thread::scope(|scope| {
+        let peer = scope.spawn(|| if run.peer() { peer(run) } else { Ok(Worst::new()) });
+        let ours = ours(run);
+        (ours, peer.join())
+    });
+    let ours = ours?;
+    let peer = peer.map_err(|_| anyhow::anyhow!("booth's lab panicked"))??;
     for fault in Fault::ALL {
         let word = fault.word();
-        eprintln!("== overlap: {word}");
-        let (mut ours, mut peer) = (Duration::ZERO, None::<Duration>);
-        for n in 0..RUNS {
-            let one = ours_once(&mut cluster, fault, &mut random).with_context(|| {
-                format!("{word} {n}; files in {}", cluster.keep_files().display())
-            })?;
-            eprintln!("   tierce {word} {n}: both ran for {:.1} ms", ms(one));
-            if !one.is_zero() {
-                eprintln!("   OVERLAP; files are kept in {}", cluster.keep_files().display());
-            }
-            ours = ours.max(one);
-        }
-        for n in 0..RUNS {
-            let Some(booth) = &mut booth else { break };
-            let one =
-                peer_once(booth, fault, &mut random).with_context(|| format!("{word} {n}"))?;
-            eprintln!("   booth {word} {n}: both held for {:.1} ms", ms(one));
-            peer = Some(peer.unwrap_or_default().max(one));
-        }
-        let row = table.row(format!("overlap.{word}"), "ms", ms(ours), peer.map(ms));
-        row.bar(0.0).note(format!("greatest of {RUNS} runs"));
+        let of = |all: &Worst| all.get(word).copied().map(ms);
+        let row = table.row(format!("overlap.{word}"), "ms", of(&ours), of(&peer)).bar(0.0);
+        row.note(format!("greatest of {RUNS} runs"));
         if fault == Fault::Kill {
             row.note(format!("greatest of {RUNS} runs; booth's does not end, watched {WATCH:?}"));
         }
@@ -108,7 +95,35 @@ pub(crate) fn run(run: &Run, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The longest overlap under each fault.
+type Worst = BTreeMap<&'static str, Duration>;
+
+fn note(worst: &mut Worst, product: &str, fault: Fault, n: usize, overlap: Duration) {
+    let word = fault.word();
+    eprintln!("   {product} {word} {n}: overlap {:.1} ms", ms(overlap));
+    let longest = worst.entry(word).or_default();
+    *longest = (*longest).max(overlap);
+}
+
 // ---- ours -------------------------------------------------------------------------------------
+
+fn ours(run: &Run) -> anyhow::Result<Worst> {
+    let mut cluster = Cluster::start(tierce::Options::one_ticket(TICKET, run.seed))?;
+    cluster.grant(TICKET, 0)?;
+    let (mut random, mut worst) = (run.random(48), Worst::new());
+    for fault in Fault::ALL {
+        for n in 0..RUNS {
+            let one = ours_once(&mut cluster, fault, &mut random).with_context(|| {
+                format!("{} {n}; files in {}", fault.word(), cluster.keep_files().display())
+            })?;
+            note(&mut worst, "tierce", fault, n, one);
+            if !one.is_zero() {
+                eprintln!("   OVERLAP; files are kept in {}", cluster.keep_files().display());
+            }
+        }
+    }
+    Ok(worst)
+}
 
 fn ours_once(cluster: &mut Cluster, fault: Fault, random: &mut Random) -> anyhow::Result<Duration> {
     let holder = cluster.calm(TICKET)?;
@@ -166,6 +181,19 @@ fn ours_once(cluster: &mut Cluster, fault: Fault, random: &mut Random) -> anyhow
 }
 
 // ---- booth ------------------------------------------------------------------------------------
+
+fn peer(run: &Run) -> anyhow::Result<Worst> {
+    let mut booth = Booth::new(booth::Options::one_second(run.seed))?;
+    let (mut random, mut worst) = (run.random(49), Worst::new());
+    for fault in Fault::ALL {
+        for n in 0..RUNS {
+            let one = peer_once(&mut booth, fault, &mut random);
+            let one = one.with_context(|| format!("booth {} {n}", fault.word()))?;
+            note(&mut worst, "booth", fault, n, one);
+        }
+    }
+    Ok(worst)
+}
 
 fn peer_once(booth: &mut Booth, fault: Fault, random: &mut Random) -> anyhow::Result<Duration> {
     booth.fresh()?;

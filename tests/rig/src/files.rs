@@ -1,11 +1,18 @@
-//! Waiting for something, and following a file that others append to.
+//! Waiting for something, following a file that others append to, directories that do not stay.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigSet, Signal};
+use tempfile::TempDir;
+
+use crate::error::{Result, RigError};
 use crate::limits::{LOG_TAIL, LOOK};
+
+/// Where [`directory_in`] may make directories that a signal removes.
+const PLACES: [&str; 2] = ["/tmp", "/dev/shm"];
 
 /// Looks until there is something, or `within` has gone.
 pub fn until<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
@@ -18,6 +25,47 @@ pub fn until<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> Option
             return None;
         }
         std::thread::sleep(LOOK);
+    }
+}
+
+fn own_prefix() -> String {
+    format!("tierce-rig-{}-", std::process::id())
+}
+
+/// A directory of this rig in the usual place, removed when dropped.
+pub fn directory(word: &str) -> Result<TempDir> {
+    directory_in(&std::env::temp_dir(), word)
+}
+
+/// The same in another place.
+pub fn directory_in(place: &Path, word: &str) -> Result<TempDir> {
+    let prefix = own_prefix() + word;
+    let made = tempfile::Builder::new().prefix(&prefix).tempdir_in(place);
+    made.map_err(RigError::system(format!("a directory in {}", place.display())))
+}
+
+/// SIGINT and SIGTERM end this process with its directories removed. Its machines end with it in
+/// any case. To be called before any other thread is started.
+pub fn tidy_on_signals() -> Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    signals.thread_block().map_err(RigError::system("blocking signals"))?;
+    let waiter = std::thread::Builder::new().name("signals".to_owned());
+    let waiter = waiter.spawn(move || {
+        let Ok(signal) = signals.wait() else { return };
+        remove_own_directories();
+        std::process::exit(128 + signal as i32);
+    });
+    waiter.map(drop).map_err(RigError::system("a thread for signals"))
+}
+
+fn remove_own_directories() {
+    let places = PLACES.iter().map(PathBuf::from).chain([std::env::temp_dir()]);
+    for entry in places.flat_map(std::fs::read_dir).flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&own_prefix()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -37,7 +37,7 @@ mod witness;
 pub use build::Programs;
 pub use clock::{Mono, mono_of_utc};
 pub use error::{Result, RigError};
-pub use files::{Lines, until};
+pub use files::{Lines, directory, directory_in, tidy_on_signals, until};
 pub use machine::Machine;
 pub use proc::{Cpu, Proc, cpu_of, rss_kib_of};
 pub use random::Random;

@@ -24,7 +24,7 @@ pub use client::{Answer, Op};
 use crate::build::{Programs, compile};
 use crate::clock::Mono;
 use crate::error::{Result, RigError};
-use crate::files::{Lines, tail, until};
+use crate::files::{Lines, directory, tail, until};
 use crate::machine::Machine;
 use crate::net::{Net, Rule};
 use crate::proc::Proc;
@@ -137,7 +137,7 @@ impl Booth {
         let tool = Programs::folder()?.path("tierce-rig-tool")?;
         let net = Net::new(3, &options.rule, options.seed)?;
         let what = || RigError::system("booth's files");
-        let dir = tempfile::Builder::new().prefix("tierce-rig-booth-").tempdir().map_err(what())?;
+        let dir = directory("booth-")?;
         open_to_all(dir.path()).map_err(what())?;
         fs::create_dir(dir.path().join("bin")).map_err(what())?;
         let path = |name: &str| dir.path().join(name);

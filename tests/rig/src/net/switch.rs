@@ -125,6 +125,12 @@ impl Switch {
         held(&self.board).at(from, to).count
     }
 
+    /// What went in all directions.
+    pub fn count_all(&self) -> Count {
+        let board = held(&self.board);
+        board.directions.iter().fold(Count::default(), |all, d| all + d.count)
+    }
+
     /// What went to and from a machine.
     pub fn count_at(&self, machine: usize) -> Count {
         let mut board = held(&self.board);

@@ -23,7 +23,7 @@ pub use file::{Lease, Options};
 use crate::build::Programs;
 use crate::clock::{Mono, mono_of_utc};
 use crate::error::{Result, RigError};
-use crate::files::{Lines, tail, until};
+use crate::files::{Lines, directory, tail, until};
 use crate::limits::{ANSWER, FORM};
 use crate::machine::Machine;
 use crate::net::Net;
@@ -65,8 +65,7 @@ impl Cluster {
         let programs = Programs::find()?;
         let tool = programs.path("tierce-rig-tool")?;
         let net = Net::new(3, &options.rule, options.seed)?;
-        let dir = tempfile::Builder::new().prefix("tierce-rig-").tempdir();
-        let dir = dir.map_err(RigError::system("a directory"))?;
+        let dir = directory("")?;
         let [a, b, c] = [0, 1, 2].map(|n| Machine::new(NAMES[n], &tool, net.space(n)));
         let machines = [a?, b?, c?];
         let started = Mono::now();

@@ -1,0 +1,260 @@
+//! The load: both sites of all tenants in one process.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tierce_link::{
+    Identity, Link, LinkEvent, PeerSpec, Role as LinkRole, Settings, Tenant, TenantQuota,
+};
+use tierce_rig::Random;
+use tierce_ticket::configuration::Role;
+use tierce_ticket::member::{FoundingPlan, PlannedMember};
+use tierce_ticket::timing::{Profile, Timing};
+use tokio::sync::mpsc::Receiver;
+use tokio::time::{Instant as Timer, sleep, sleep_until};
+
+use super::site::{NAMES, Site, Tally};
+use super::tenant;
+use crate::row::quantile;
+
+/// Two renewals a second.
+const PERIOD: Duration = Duration::from_millis(500);
+/// After the last session, until all is even.
+const SETTLE: Duration = Duration::from_secs(5);
+const WINDOW: Duration = Duration::from_secs(20);
+/// An answer after this long is none.
+const LATE: Duration = Duration::from_millis(500);
+/// All sessions are open by then, or the window begins without them.
+const FORM: Duration = Duration::from_secs(300);
+
+/// Tenants that dial at once.
+const BATCH: usize = 10;
+/// Both sites have the arbitrator and each other.
+const PEERS_OF_A_TENANT: usize = 4;
+/// A batch that does not get in within this time is left to itself.
+const BATCH_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Words of the load.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct LoadArgs {
+    /// How many.
+    #[arg(long)]
+    tenants: usize,
+    /// Where the arbitrator listens.
+    #[arg(long)]
+    arbitrator: SocketAddr,
+    /// Folders of all members.
+    #[arg(long)]
+    pki: PathBuf,
+}
+
+/// Runs the load, tells where it stands on stdout.
+pub(crate) fn load(args: &LoadArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(work(args))
+}
+
+fn timing() -> Timing {
+    Timing { renew_every: PERIOD, ..Profile::Lan.timing() }
+}
+
+/// Sites of all tenants at one address.
+struct Half {
+    link: Link,
+    events: Receiver<LinkEvent>,
+    sites: HashMap<String, usize>,
+}
+
+async fn work(args: &LoadArgs) -> anyhow::Result<()> {
+    let (mut halves, mut sites) = (Vec::new(), Vec::new());
+    for _ in NAMES {
+        let settings = Settings { event_queue: 16_384, ..Settings::for_period(PERIOD, 6) };
+        let (link, events) = Link::bind("127.0.0.1:0".parse()?, settings)?;
+        halves.push(Half { link, events, sites: HashMap::new() });
+    }
+    let addresses: Vec<String> =
+        halves.iter().filter_map(|h| h.link.local_addr()).map(|a| a.to_string()).collect();
+    let mut random = Random::new(Random::any_seed());
+    for n in 0..args.tenants {
+        let name = tenant(n);
+        let plan = plan(&addresses, args.arbitrator)?;
+        for (h, half) in halves.iter_mut().enumerate() {
+            let mut bytes = [0; 16];
+            bytes[..8].copy_from_slice(&random.next_u64().to_le_bytes());
+            bytes[8..].copy_from_slice(&random.next_u64().to_le_bytes());
+            let site = Site::new(&Tenant::new(&name)?, NAMES[h], plan.clone(), bytes)?;
+            half.sites.insert(name.clone(), sites.len());
+            sites.push((h, site));
+        }
+    }
+    let dialling: Vec<Link> = halves.iter().map(|h| h.link.clone()).collect();
+    let dial = dial(dialling, args.tenants, args.pki.clone(), args.arbitrator, addresses);
+    let dialled = tokio::spawn(dial);
+    let mut load = Load::new(halves, sites);
+    let begun = Instant::now();
+    while load.missing() > 0 && begun.elapsed() < FORM {
+        load.run(Duration::from_secs(5)).await;
+        println!("{} of {} sessions missing", load.missing(), 2 * args.tenants);
+    }
+    dialled.await??;
+    load.run(SETTLE).await;
+    load.begin();
+    println!("{}", json!({ "now": "begins", "after_s": begun.elapsed().as_secs_f64() }));
+    let window = Instant::now();
+    load.run(WINDOW).await;
+    let seconds = window.elapsed().as_secs_f64();
+    let unanswered = load.unanswered();
+    let tally = &load.tally;
+    let all: Vec<f64> = tally.latencies_us.iter().map(|us| f64::from(*us) / 1_000.0).collect();
+    let end = json!({
+        "now": "ends", "seconds": seconds, "sent": tally.sent, "answers": all.len(),
+        "refused": tally.refused, "unanswered": unanswered, "missing": load.missing(),
+        "p50_ms": quantile(&all, 0.5), "p99_ms": quantile(&all, 0.99), "max_ms": quantile(&all, 1.0),
+    });
+    println!("{end}");
+    // The measurer ends this process once it has looked at it.
+    load.run(Duration::from_secs(60)).await;
+    Ok(())
+}
+
+fn plan(addresses: &[String], arbitrator: SocketAddr) -> anyhow::Result<FoundingPlan> {
+    let site = |(name, address): (&&str, &String)| {
+        let addresses = vec![address.clone()];
+        Ok(PlannedMember { name: name.parse()?, role: Role::Site, addresses })
+    };
+    let mut members: Vec<PlannedMember> =
+        NAMES.iter().zip(addresses).map(site).collect::<anyhow::Result<_>>()?;
+    members.push(PlannedMember {
+        name: "arb".parse()?,
+        role: Role::Arbitrator,
+        addresses: vec![arbitrator.to_string()],
+    });
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(FoundingPlan { members, timing: timing() })
+}
+
+/// Every site dials the arbitrator, and one of two the other: one batch of tenants after another.
+async fn dial(
+    links: Vec<Link>,
+    tenants: usize,
+    pki: PathBuf,
+    arbitrator: SocketAddr,
+    addresses: Vec<String>,
+) -> anyhow::Result<()> {
+    for n in 0..tenants {
+        let name = tenant(n);
+        for (link, site) in links.iter().zip(NAMES) {
+            link.add_tenant(&Path::new(&pki).join(&name).join(site), TenantQuota::default())?;
+        }
+        for link in &links {
+            let identity = Identity::new(&name, LinkRole::Arbitrator, "arb")?;
+            link.add_peer(PeerSpec { identity, addresses: vec![arbitrator.to_string()] })?;
+        }
+        let identity = Identity::new(&name, LinkRole::Site, NAMES[1])?;
+        links[0].add_peer(PeerSpec { identity, addresses: vec![addresses[1].clone()] })?;
+        // Those who came before are in, but for a few: a storm of handshakes is another figure.
+        if n % BATCH == BATCH - 1 {
+            let due = PEERS_OF_A_TENANT * (n + 1 - BATCH);
+            let begun = Instant::now();
+            while links.iter().map(|l| l.peers().len()).sum::<usize>() < due
+                && begun.elapsed() < BATCH_PATIENCE
+            {
+                sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All sites and their alarm clock.
+struct Load {
+    halves: Vec<Half>,
+    sites: Vec<(usize, Site)>,
+    wakes: BinaryHeap<Reverse<(Timer, usize)>>,
+    /// The one entry of a site in `wakes` that counts.
+    wake_of: Vec<Timer>,
+    tally: Tally,
+}
+
+impl Load {
+    fn new(halves: Vec<Half>, sites: Vec<(usize, Site)>) -> Self {
+        let now = Timer::now();
+        let wakes = (0..sites.len()).map(|n| Reverse((now, n))).collect();
+        let wake_of = vec![now; sites.len()];
+        Self { halves, sites, wakes, wake_of, tally: Tally::default() }
+    }
+
+    fn missing(&self) -> usize {
+        self.sites.iter().filter(|(_, s)| !s.has_session()).count()
+    }
+
+    fn begin(&mut self) {
+        self.tally = Tally::default();
+        self.sites.iter_mut().for_each(|(_, s)| s.begin());
+    }
+
+    fn unanswered(&self) -> u64 {
+        self.tally.unanswered + self.sites.iter().map(|(_, s)| s.unanswered(LATE)).sum::<u64>()
+    }
+
+    async fn run(&mut self, span: Duration) {
+        let end = Timer::now() + span;
+        while Timer::now() < end {
+            let wake = self.wakes.peek().map_or(end, |Reverse((at, _))| *at).min(end);
+            let [north, south] = &mut self.halves[..] else { return };
+            let heard = tokio::select! {
+                Some(event) = north.events.recv() => Some((0, event)),
+                Some(event) = south.events.recv() => Some((1, event)),
+                () = sleep_until(wake) => None,
+            };
+            if let Some((half, event)) = heard {
+                self.hear(half, event);
+            }
+            self.tick();
+        }
+    }
+
+    fn hear(&mut self, half: usize, event: LinkEvent) {
+        let half = &self.halves[half];
+        let tenant = match &event {
+            LinkEvent::Up { peer, .. }
+            | LinkEvent::Down { peer, .. }
+            | LinkEvent::Datagram { peer, .. }
+            | LinkEvent::Frame { peer, .. } => &peer.tenant,
+            LinkEvent::Refused { .. } => return,
+        };
+        let Some(n) = half.sites.get(tenant.as_str()).copied() else { return };
+        self.sites[n].1.hear(event, &half.link, &mut self.tally);
+        self.again(n);
+    }
+
+    fn tick(&mut self) {
+        let now = Timer::now();
+        while let Some(Reverse((at, n))) = self.wakes.peek().copied() {
+            if at > now {
+                return;
+            }
+            self.wakes.pop();
+            if self.wake_of[n] == at {
+                let (half, site) = &mut self.sites[n];
+                site.tick(&self.halves[*half].link, &mut self.tally);
+                self.again(n);
+            }
+        }
+    }
+
+    fn again(&mut self, n: usize) {
+        let at = Timer::now() + self.sites[n].1.wait().max(Duration::from_micros(100));
+        // An earlier alarm looks again by itself; it only has to be early enough.
+        let old = self.wake_of[n];
+        if old <= at && old > Timer::now() {
+            return;
+        }
+        self.wake_of[n] = at;
+        self.wakes.push(Reverse((at, n)));
+    }
+}

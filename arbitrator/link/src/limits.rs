@@ -151,7 +151,10 @@ impl Settings {
             handshakes_per_second: 500,
             handshake_burst: 2_000,
             event_queue: 1_024,
-            frame_queue: 64,
+            // One step of a member may answer all clients of a site (64, and 32 commands of its own)
+            // and send as many entries. What finds no room is lost, and its client waits ten seconds
+            // to hear that nothing is known: 64 were too few. The queue grows as it is used.
+            frame_queue: 1_024,
             frame_queue_bytes: 8 << 20,
             shutdown_wait: Duration::from_secs(1),
         }

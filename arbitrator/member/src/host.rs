@@ -19,8 +19,11 @@ use tokio::sync::mpsc;
 use crate::clocks;
 use crate::task::{self, MemberEvent, MemberHandle, Task, TaskInput};
 
-/// Submissions that may wait for the journal thread, all members together.
+/// Submissions that may wait for the journal thread, all members together. The queue's memory is
+/// taken at once, 56 bytes for each.
 const JOURNAL_QUEUE: usize = 16_384;
+/// The same when there is one member: its outstanding writes, and its pulses.
+const JOURNAL_QUEUE_OF_ONE: usize = task::MAX_OUTSTANDING_WRITES + 64;
 /// Inputs that may wait for one member.
 const INPUT_QUEUE: usize = 2_048;
 /// Completions that may wait for one member: its outstanding writes are fewer (see `task`).
@@ -129,10 +132,19 @@ pub struct Host {
 impl Host {
     /// Opens the socket and starts the journal thread. Must be called within a tokio runtime.
     pub fn start(options: HostOptions) -> Result<Self, HostError> {
+        Self::start_with(options, JOURNAL_QUEUE)
+    }
+
+    /// The same for a process that will have one member.
+    pub fn start_for_one(options: HostOptions) -> Result<Self, HostError> {
+        Self::start_with(options, JOURNAL_QUEUE_OF_ONE)
+    }
+
+    fn start_with(options: HostOptions, journal_queue: usize) -> Result<Self, HostError> {
         let (link, events) = Link::bind(options.listen, options.link)?;
         let completions: Routes<StoreKey, Completion> = Arc::default();
         let routes = completions.clone();
-        let writer = Writer::spawn(JOURNAL_QUEUE, move |c: Completion| {
+        let writer = Writer::spawn(journal_queue, move |c: Completion| {
             if let Some(to) = held(&routes).get(&c.store)
                 && to.try_send(c).is_err()
             {

@@ -34,7 +34,7 @@ pub enum Payload {
     /// A new leader's first entry (R7).
     Noop,
     /// A new configuration; in force from its append on.
-    Configuration(Configuration),
+    Configuration(Box<Configuration>),
     /// Decisions on sessions and tickets, applied in order and whole.
     Batch(
         #[serde(

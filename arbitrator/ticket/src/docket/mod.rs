@@ -146,7 +146,7 @@ impl Docket {
         match &entry.payload {
             Payload::Noop => {}
             Payload::Configuration(c) => {
-                self.configuration = c.clone();
+                self.configuration = (**c).clone();
                 self.config_index = ConfigIndex(entry.index.0);
                 events.push(Event::ConfigurationChanged { index: self.config_index });
             }

@@ -85,7 +85,7 @@ impl Ledger {
         self.takes_decisions()?;
         self.change_allowed(&next)?;
         self.wall_ms = self.wall_ms.max(wall_ms);
-        let index = self.append_own(wall_ms, Payload::Configuration(next));
+        let index = self.append_own(wall_ms, Payload::Configuration(Box::new(next)));
         self.attend_members();
         self.replicate();
         self.finish();

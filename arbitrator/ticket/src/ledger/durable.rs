@@ -108,7 +108,7 @@ pub struct LedgerDurable {
 impl LedgerDurable {
     /// The memory of a founding voter: entry 1, the same at all of them.
     pub fn founding(configuration: Configuration, wall_ms: u64) -> Self {
-        let payload = Payload::Configuration(configuration);
+        let payload = Payload::Configuration(Box::new(configuration));
         let entry = Entry { index: LogIndex(1), ballot: Ballot(0), wall_ms, payload };
         Self { entries: vec![entry], ..Self::default() }
     }

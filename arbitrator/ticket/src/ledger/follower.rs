@@ -286,7 +286,7 @@ mod tests {
     fn a_configuration_is_in_force_when_appended_and_gone_when_truncated() {
         let mut l = ledger(3);
         let LedgerMessage::Append(mut a) = append(1, (1, 0), &[(2, 1)], 1) else { unreachable!() };
-        a.entries[0].payload = crate::entry::Payload::Configuration(configuration(4));
+        a.entries[0].payload = crate::entry::Payload::Configuration(Box::new(configuration(4)));
         l.receive(at(1), MemberId(2), LedgerMessage::Append(a));
         assert_eq!(l.configuration().1, ConfigIndex(2));
         assert_eq!(l.committed_configuration().1, ConfigIndex(1));

@@ -144,7 +144,7 @@ impl Log {
         assert_eq!(entry.index, self.last_index().next(), "the log has no gaps");
         assert!(entry.ballot >= self.last_ballot(), "ballots never fall along the log");
         if let Payload::Configuration(c) = &entry.payload {
-            self.configurations.push((ConfigIndex(entry.index.0), c.clone()));
+            self.configurations.push((ConfigIndex(entry.index.0), (**c).clone()));
         }
         self.entries.push_back(entry);
     }
@@ -276,7 +276,7 @@ mod tests {
     fn snapshot_of(dumb: &Dumb, index: u64) -> Snapshot {
         let config_index = dumb.configuration(index);
         let configuration = match dumb.at(config_index).map(|e| &e.payload) {
-            Some(Payload::Configuration(c)) => c.clone(),
+            Some(Payload::Configuration(c)) => (**c).clone(),
             _ => blank(),
         };
         Snapshot {
@@ -295,7 +295,8 @@ mod tests {
                 for i in 0..count {
                     let mut e = entry(dumb.last() + 1, *ballot);
                     if c && i == count / 2 {
-                        e.payload = Payload::Configuration(configuration(3 + (i % 4) as u32));
+                        e.payload =
+                            Payload::Configuration(Box::new(configuration(3 + (i % 4) as u32)));
                     }
                     log.append(e.clone());
                     dumb.all.push(e);

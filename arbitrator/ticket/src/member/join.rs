@@ -254,7 +254,7 @@ impl Member {
             index: LogIndex(1),
             ballot: Ballot(0),
             wall_ms: 0,
-            payload: Payload::Configuration(configuration.clone()),
+            payload: Payload::Configuration(Box::new(configuration.clone())),
         };
         let records = vec![
             Record::Identity { cluster, me },

@@ -556,7 +556,7 @@ impl Member {
                 Docket::from_bytes(&s.state).map_err(|_| bad("the snapshot is unreadable"))?
             }
             None => match durable.ledger.entries.first().map(|e| &e.payload) {
-                Some(Payload::Configuration(c)) => Docket::new(c.clone()),
+                Some(Payload::Configuration(c)) => Docket::new((**c).clone()),
                 _ => return Err(bad("the ledger does not begin with a configuration")),
             },
         };

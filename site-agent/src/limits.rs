@@ -15,6 +15,15 @@ pub const ANSWER_WAIT: Duration = Duration::from_secs(30);
 pub const MAX_WAIT: Duration = Duration::from_hours(24);
 /// A client that waits hears what for after this long, and again this often.
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// Events of one decision that are logged one by one: the loss of a site is one decision on all of
+/// its tickets, and their resources wait while lines are written. The history has all.
+pub const LOGGED_EVENTS: usize = 64;
+/// Copies of the flight recorder that may wait: as many as may be made in a row.
+pub const DUMPS_WAITING: usize = 4;
+/// Blocks of memory from this size on are returned to the system when freed: glibc's own first value.
+pub const LARGE_BLOCK_BYTES: i32 = 128 * 1024;
+/// Heaps of the allocator: one for the thread that does the work, one for all others.
+pub const MAX_HEAPS: i32 = 2;
 /// Decisions in one answer.
 pub const MAX_HISTORY: u32 = 10_000;
 

@@ -5,13 +5,17 @@ use tierce_ticket::ids::{LogIndex, TicketId};
 
 use super::Agent;
 use crate::history;
+use crate::limits::LOGGED_EVENTS;
 
 impl Agent {
     /// One entry was applied. After a restart old entries come again; only new ones are reported.
     pub(super) async fn decided(&mut self, index: LogIndex, wall_ms: u64, events: Vec<Event>) {
         let new = self.shared.history.is_new(index);
-        for event in &events {
-            self.consequences(event, new).await;
+        for (n, event) in events.iter().enumerate() {
+            self.consequences(event, new, n < LOGGED_EVENTS).await;
+        }
+        if let Some(more @ 1..) = events.len().checked_sub(LOGGED_EVENTS) {
+            tracing::info!(%index, more, "further events of this decision are in the history");
         }
         let shared = self.shared.clone();
         let rows = history::rows(index, wall_ms, &events, |id| shared.ticket_name(id));
@@ -25,14 +29,21 @@ impl Agent {
         }
     }
 
-    async fn consequences(&mut self, event: &Event, new: bool) {
+    async fn consequences(&mut self, event: &Event, new: bool, logged: bool) {
         let here = self.shared.name.clone();
         match event {
             Event::Granted { ticket, site, term, automatic, .. } => {
                 let name = self.name(*ticket).await;
-                tracing::info!(ticket = name, %site, %term, automatic, "granted");
+                if logged {
+                    tracing::info!(ticket = name, %site, %term, automatic, "granted");
+                }
                 if *site == here && !automatic && new {
                     self.owed.insert(*ticket, *term);
+                    // Orders come before news: it may run already.
+                    let told = self.shared.state().told.get(ticket).cloned();
+                    if let Some(told) = told.filter(|t| t.term == *term) {
+                        self.tell_result(*ticket, &told);
+                    }
                 }
             }
             Event::SessionExpired { session, site, proof, tickets } => {

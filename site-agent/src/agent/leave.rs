@@ -62,6 +62,7 @@ impl Agent {
 
     /// Ends all parts in their order.
     pub(super) async fn finish(mut self, end: End) -> ExitCode {
+        self.tell_losses();
         let code = match end {
             End::InOrder | End::AtOnce { asked: true } => ExitCode::SUCCESS,
             End::AtOnce { asked: false } => ExitCode::FAILURE,

@@ -6,11 +6,12 @@
 //!
 //! Reading order: `start` (parts, in order), this file (the loop), `orders` (holder → runner →
 //! member), `decided` (what the ledger's entries mean here), `tickets` (the file's tickets),
-//! `trouble` (failed starts, alarms, dumps), `leave` (ends).
+//! `trouble` (failed starts, alarms, dumps), `losses` (many tickets lost at once), `leave` (ends).
 
 mod certificate;
 mod decided;
 mod leave;
+mod losses;
 mod orders;
 mod start;
 mod tickets;
@@ -68,6 +69,11 @@ struct Agent {
     sync_again: Arc<AtomicBool>,
     /// Policy differences that were reported.
     differing: Arc<std::sync::Mutex<BTreeSet<String>>>,
+    /// Tickets that were lost just now, and when that is told.
+    losses: losses::Losses,
+    losses_at: Option<Instant>,
+    /// Reasons for copies of the recorder.
+    dumps: mpsc::Sender<String>,
     /// Inputs that found no room.
     ungiven: VecDeque<Input>,
     own_commands: Arc<Semaphore>,
@@ -128,6 +134,7 @@ impl Agent {
         runner_events: mpsc::Receiver<RunnerEvent>,
         requests: mpsc::Receiver<LoopRequest>,
     ) -> Self {
+        let dumps = trouble::dumper(shared.config().data.join("dumps"));
         Self {
             shared,
             member_events,
@@ -140,6 +147,9 @@ impl Agent {
             syncing: Arc::default(),
             sync_again: Arc::default(),
             differing: Arc::default(),
+            losses: losses::Losses::default(),
+            losses_at: None,
+            dumps,
             ungiven: VecDeque::new(),
             own_commands: Arc::new(Semaphore::new(OWN_COMMANDS)),
             deadline: HolderTime::default(),
@@ -187,6 +197,9 @@ impl Agent {
                     }
                 },
                 () = sleep_until(again), if !self.ungiven.is_empty() => self.give_again(),
+                () = sleep_until(self.losses_at.unwrap_or(far)), if self.losses_at.is_some() => {
+                    self.tell_losses();
+                }
                 () = sleep_until(self.refresh_at.unwrap_or(far)), if self.refresh_at.is_some() => {
                     self.refresh().await;
                 }

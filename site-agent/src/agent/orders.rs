@@ -7,6 +7,7 @@ use tierce_ticket::ids::{Term, TicketId};
 use tierce_ticket::member::Input;
 
 use super::Agent;
+use crate::limits::GATHER;
 use crate::runner::{RunnerEvent, RunnerOrder};
 use crate::shared::{Blocked, names_of};
 use crate::told::Told;
@@ -17,11 +18,14 @@ impl Agent {
         let order = match order {
             Order::Run { ticket, term } => {
                 self.forgive(ticket, term);
-                RunnerOrder::Run { ticket, name: self.name(ticket).await, term }
+                let name = self.name(ticket).await;
+                // The moment at which this site is told that it may run, for the recorder.
+                tracing::debug!(ticket = name, %term, "told to run");
+                RunnerOrder::Run { ticket, name, term }
             }
             Order::Stop { ticket, term, why, by } => {
                 let name = self.name(ticket).await;
-                self.note_stop(&name, &why);
+                self.note_stop(&name, why.clone());
                 RunnerOrder::Stop { ticket, name, term, why, by }
             }
             Order::Forget { ticket, term } => {
@@ -68,9 +72,9 @@ impl Agent {
         }
     }
 
-    fn note_stop(&self, name: &str, why: &StopReason) {
+    fn note_stop(&mut self, name: &str, why: StopReason) {
         let lost = match why {
-            StopReason::LeaseEnding => "its lease ends and was not renewed".to_owned(),
+            StopReason::LeaseEnding => "the lease ends and was not renewed".to_owned(),
             StopReason::Clock(why) => format!("this node's clock is not to be trusted: {why}"),
             StopReason::NotOurs => "the ledger says that it is not ours any more".to_owned(),
             StopReason::Handover | StopReason::TakenBack | StopReason::Leaving => {
@@ -78,7 +82,16 @@ impl Agent {
             }
         };
         self.shared.state().lease_losses += 1;
-        self.trouble(&format!("lost-{name}"), format!("resources of {name} stop: {lost}"));
+        self.losses.add(lost, name);
+        self.losses_at.get_or_insert_with(|| tokio::time::Instant::now() + GATHER);
+    }
+
+    /// One alarm for all tickets that were lost for the same reason.
+    pub(super) fn tell_losses(&mut self) {
+        self.losses_at = None;
+        for (reason, text) in self.losses.take() {
+            self.trouble(&reason, text);
+        }
     }
 
     // ----- what the runner says ----------------------------------------------------------------

@@ -111,7 +111,7 @@ pub(super) async fn start(
 
     let timing = config.timing();
     let link = Settings::for_period(timing.renew_every, timing.losses);
-    let host = Host::start(HostOptions { listen: config.listen, link })?;
+    let host = Host::start_for_one(HostOptions { listen: config.listen, link })?;
     let (member, member_events) = host.add_member(member_options(&config)?)?;
     serve_joins(&host, &config);
 

@@ -1,6 +1,7 @@
 //! What goes wrong: alarms, copies of the flight recorder, and a ticket whose resources do not start
 //! here, which is offered to the best other site when its mode lets it move by itself.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use tierce_ticket::command::{AttributeScope, Command, Outcome};
@@ -9,9 +10,10 @@ use tierce_ticket::entry::Mode;
 use tierce_ticket::ids::{MemberName, Term, TicketId, TicketName};
 use tierce_ticket::member::{Alarm, Member};
 use tierce_ticket::time::Now;
+use tokio::sync::mpsc;
 
 use super::Agent;
-use crate::limits::{HAND_OVER_AGAIN, MEMBER_ANSWERS, TELL_ATTEMPTS};
+use crate::limits::{DUMPS_WAITING, HAND_OVER_AGAIN, MEMBER_ANSWERS, TELL_ATTEMPTS};
 use crate::told::{ATTRIBUTE, Told};
 
 /// Where a ticket that does not start here could go.
@@ -24,15 +26,33 @@ enum Offer {
     To(TicketName, MemberName),
 }
 
+/// Copies the recorder one time after another: troubles come in crowds, and threads of their own
+/// would take more memory than all the rest.
+pub(super) fn dumper(dir: PathBuf) -> mpsc::Sender<String> {
+    let (ask, mut asked) = mpsc::channel::<String>(DUMPS_WAITING);
+    tokio::spawn(async move {
+        while let Some(reason) = asked.recv().await {
+            let dir = dir.clone();
+            let copied = tokio::task::spawn_blocking(move || tierce_trace::dump(&reason, &dir));
+            match copied.await {
+                Ok(Ok(path)) => {
+                    tracing::info!(path = %path.display(), "the flight recorder was copied");
+                }
+                Ok(Err(e)) => tracing::debug!("the flight recorder was not copied: {e}"),
+                Err(e) => tracing::debug!("the flight recorder was not copied: {e}"),
+            }
+        }
+    });
+    ask
+}
+
 impl Agent {
     /// An alarm, and a copy of the flight recorder under that reason.
     pub(super) fn trouble(&self, reason: &str, text: String) {
         self.shared.alarm(text);
-        let (reason, dir) = (reason.to_owned(), self.shared.config().data.join("dumps"));
-        tokio::task::spawn_blocking(move || match tierce_trace::dump(&reason, &dir) {
-            Ok(path) => tracing::info!(path = %path.display(), "the flight recorder was copied"),
-            Err(e) => tracing::debug!("the flight recorder was not copied: {e}"),
-        });
+        if self.dumps.try_send(reason.to_owned()).is_err() {
+            tracing::debug!("the flight recorder was not copied: copies wait already");
+        }
     }
 
     pub(super) fn member_alarm(&self, alarm: &Alarm) {

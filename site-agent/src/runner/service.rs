@@ -178,8 +178,10 @@ impl Service {
     }
 
     pub(super) async fn run(mut self) {
+        // What a machine needs of them is in its setting; the rest is not kept.
         let tickets = std::mem::take(&mut self.options.config.tickets);
         self.settle(&tickets);
+        drop(tickets);
         loop {
             let now = clock::now();
             let left = self.orders(now);

@@ -235,7 +235,9 @@ impl Scene {
                 FreeBecause::Lost { site, .. } => site.to_string(),
                 _ => "SITE".to_owned(),
             };
-            let next = format!("{next} that {site} is down: tierce fence confirm {site} --note HOW_YOU_KNOW");
+            let next = format!(
+                "{next} that {site} is down: tierce fence confirm {site} --note HOW_YOU_KNOW"
+            );
             let because = format!("{why}; its policy asks for proof `{word}`");
             return line("waiting-proof", "", because, next);
         }

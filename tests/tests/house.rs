@@ -73,6 +73,7 @@ const TABLE: &[(&str, &str, &[&str])] = &[
         ],
     ),
     ("tierce-rig", "driver", &["tierce-wire"]),
+    ("tierce-sim", "bin", &["tierce-ticket", "tierce-wire"]),
     ("tierce-bench", "bin", &["tierce-rig", "tierce-ticket", "tierce-wire", "tierce-link"]),
 ];
 

@@ -336,7 +336,9 @@ impl Docket {
         }
         match self.sessions.get_mut(&session).map(|s| &mut s.state) {
             Some(SessionState::Expired(p)) => *p = new,
-            _ => return Err(format!("session {session} has not been expired")),
+            // It lost a ticket by take-back and was superseded later: that ticket still waits.
+            Some(SessionState::Closed) => {}
+            _ => return Err(format!("session {session} has not ended")),
         }
         for t in self.tickets.values_mut() {
             if let Holding::Free { because: FreeBecause::Lost { session: s, proof, .. }, .. } =

@@ -55,6 +55,7 @@ impl Member {
             }
             Command::ConfirmDown { site, proof, note } => self.confirm_ops(&site, proof, &note),
             Command::OpenSession { site, incarnation, supersedes } => {
+                self.check_site(&site)?; // a learner is not one yet
                 Ok(vec![Op::OpenSession { site, incarnation, supersedes }])
             }
             Command::CloseSession { session } => Ok(vec![Op::CloseSession { session }]),
@@ -178,6 +179,12 @@ impl Member {
                 "nothing to do",
             )),
             Some((_, _, term)) => {
+                // Its promises outlive a site by T: the holder would stop for nobody.
+                if *to != self.settings.name && !self.peers.get(to).is_some_and(|p| p.up) {
+                    let what = format!("{to} is not connected to the leader now");
+                    let next = "tierce sites list; a revoke needs no successor";
+                    return Err(refuse(RefusalCode::NotNow, what, next));
+                }
                 self.eligible_or_refuse(now, t, to)?;
                 Ok(vec![Op::Handover { ticket: t.id, term, to: Some(to.clone()), note }])
             }

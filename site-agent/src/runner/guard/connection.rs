@@ -32,6 +32,8 @@ pub(super) struct Link {
     pub(super) fd: AsyncFd<Fd>,
     pub(super) pending: VecDeque<(u32, Asked, HolderTime)>,
     pub(super) greeted: bool,
+    /// Whether it has told everything that it had armed when the connection began.
+    pub(super) listed: bool,
 }
 
 impl GuardLink {
@@ -121,7 +123,12 @@ fn greet(mut client: GuardClient, margin: Duration, now: HolderTime) -> Result<L
     // lives; the `AsyncFd` owns the client and nothing takes it out.
     let fd = unsafe { AsyncFd::register_with_interest(Fd(client), Interest::READABLE) };
     let fd = fd.map_err(|e| e.to_string())?;
-    Ok(Link { fd, pending: VecDeque::from([(seq, Asked::Hello, now)]), greeted: false })
+    Ok(Link {
+        fd,
+        pending: VecDeque::from([(seq, Asked::Hello, now)]),
+        greeted: false,
+        listed: false,
+    })
 }
 
 /// The guard's program: as configured; else `tierce-guard` beside this program; else this program

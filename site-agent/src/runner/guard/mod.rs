@@ -350,7 +350,12 @@ impl GuardLink {
                     Some(last) if entries.len() >= wire::limits::MAX_BATCH => {
                         self.out.push_front(Out::List(last.ticket.0.saturating_add(1)));
                     }
-                    _ => self.synchronise(),
+                    _ => {
+                        if let Some(link) = &mut self.link {
+                            link.listed = true;
+                        }
+                        self.synchronise();
+                    }
                 }
             }
             Reply::Event { kind, ticket, .. } => {
@@ -457,9 +462,11 @@ impl GuardLink {
     fn pump(&mut self) {
         let now = super::clock::now();
         loop {
-            let room =
-                self.link.as_ref().is_some_and(|l| l.greeted && l.pending.len() < GUARD_WINDOW);
-            if !room {
+            let Some(link) = self.link.as_ref().filter(|l| l.greeted) else { return };
+            // Until it is known what an agent before this one had armed, and that is pinned, no
+            // renewal may go out: it would reach that too.
+            let may = link.listed || matches!(self.out.front(), Some(Out::List(_)));
+            if !may || link.pending.len() >= GUARD_WINDOW {
                 return;
             }
             let Some(out) = self.out.pop_front() else { return };

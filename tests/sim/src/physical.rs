@@ -1,18 +1,22 @@
 //! What physically happens at a node: orders obeyed, the guard's deadline, and the invariants that
 //! are asserted about it after every event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tierce_ticket::holder::Order;
 use tierce_ticket::ids::{MemberName, TicketId};
 use tierce_ticket::member::Member;
 use tierce_ticket::time::HolderTime;
 
-use super::{Running, What, World, tail};
+use crate::node::Running;
+use crate::story::tail;
+use crate::world::{What, World, note};
 
 impl World {
-    pub(super) fn obey(&mut self, i: usize, life: u64, order: &Order) {
-        self.note(&format!("{}: {order:?}", self.nodes[i].name));
+    pub(crate) fn obey(&mut self, i: usize, life: u64, order: &Order) {
+        if !matches!(order, Order::Lease { .. }) {
+            note!(self, "{:<6} {order:?}", self.nodes[i].name);
+        }
         match order {
             Order::Run { ticket, term } => {
                 let n = &mut self.nodes[i];
@@ -54,12 +58,23 @@ impl World {
     }
 
     /// The guard looks at D − W, on the node's own clock: whatever still runs then is killed.
-    pub(super) fn arm_guard(&mut self, i: usize, deadline: HolderTime) {
-        let at = self.real(i, deadline.minus(self.timing.watchdog).as_nanos());
+    pub(crate) fn arm_guard(&mut self, i: usize, deadline: HolderTime) {
+        let at = self.nodes[i].clock.when(deadline.minus(self.timing.watchdog).as_nanos());
         self.push(at, What::Guard { node: i });
     }
 
-    pub(super) fn guard(&mut self, i: usize) {
+    /// After a jump of the clock: timers were set for another rate.
+    pub(crate) fn rearm_guard(&mut self, i: usize) {
+        let deadlines: BTreeSet<HolderTime> = self.nodes[i].guard_d.values().copied().collect();
+        for d in deadlines {
+            self.arm_guard(i, d);
+        }
+    }
+
+    pub(crate) fn guard(&mut self, i: usize) {
+        if self.nodes[i].paused {
+            return; // it looks when the guest goes on
+        }
         let now = self.clock(i).holder;
         let due: Vec<TicketId> = self.nodes[i]
             .running
@@ -71,31 +86,30 @@ impl World {
             })
             .collect();
         for t in due {
-            self.note(&format!("guard at {} kills ticket {t}", self.nodes[i].name));
+            note!(self, "{:<6} guard kills ticket {t}", self.nodes[i].name);
             self.nodes[i].running.remove(&t);
         }
     }
 
     /// EXCL: at most one site runs anything under one ticket.
-    pub(super) fn check_exclusive(&mut self) {
-        let mut where_: BTreeMap<TicketId, &MemberName> = BTreeMap::new();
-        for n in &self.nodes {
+    pub(crate) fn check_exclusive(&mut self) {
+        let mut homes: BTreeMap<TicketId, &MemberName> = BTreeMap::new();
+        // What is paused from outside does nothing to anybody, until it goes on.
+        for n in self.nodes.iter().filter(|n| !n.paused) {
             for t in n.running.keys() {
-                if let Some(other) = where_.insert(*t, &n.name) {
+                if let Some(other) = homes.insert(*t, &n.name) {
                     panic!(
-                        "EXCL: ticket {t} runs at {other} and at {} at {}\n{}",
+                        "EXCL: ticket {t} runs at {other} and at {}\n{}",
                         n.name,
-                        self.now,
                         tail(&self.log)
                     );
                 }
             }
         }
-        self.overlap_checked += 1;
     }
 
     /// EPOCH: at each member the term of a ticket only grows, and a term has one home everywhere.
-    pub(super) fn watch_terms(&mut self, i: usize) {
+    pub(crate) fn watch_terms(&mut self, i: usize) {
         let n = &self.nodes[i];
         let Some(d) = n.member.as_ref().and_then(Member::docket) else { return };
         for t in d.tickets() {

@@ -9,7 +9,8 @@ use tierce_ticket::holder::Holder;
 use tierce_ticket::ids::{AttributeName, StoreId, TicketId};
 use tierce_ticket::member::{Alarm, Input, Standing};
 
-use crate::world::{MS, World, name, policy, tail, ticket};
+use tierce_sim::disk::Health;
+use tierce_sim::{MS, World, name, policy, tail, ticket};
 
 const WEB: TicketId = TicketId(1);
 
@@ -69,6 +70,38 @@ fn a_file_that_was_read_again_is_compared_without_a_restart() {
     w.step(1, Input::Digest([8; 16]));
     w.run_for(100);
     assert_eq!(w.nodes[1].alarms.len(), before, "equal again: no new alarm");
+}
+
+#[test]
+fn a_move_to_a_site_that_has_just_died_is_refused_and_nothing_stops() {
+    let mut w = World::with_ticket(5, 2, 1, Mode::Manual);
+    w.power_off(1);
+    w.run_for(20);
+    let command = Command::Move { name: ticket("web"), to: name("b"), note: String::new() };
+    match w.decide(0, command) {
+        Outcome::Refused(r) => assert!(r.what.contains("not connected"), "{}", r.what),
+        other => panic!("{other:?}"),
+    }
+    w.run_for(3_000);
+    assert_eq!(w.runs_at(WEB), Some("a"), "{}", tail(&w.log));
+}
+
+#[test]
+fn proof_is_taken_for_a_ticket_whose_session_was_superseded_after_the_take_back() {
+    let mut w = World::with_ticket(6, 2, 1, Mode::Manual);
+    let fenced = Policy { regrant: Regrant::Fenced, ..policy(Mode::Manual) };
+    w.done(0, Command::SetTicket { name: ticket("web"), policy: fenced });
+    w.nodes[0].slow_stop = true;
+    w.done(1, Command::TakeBack { name: ticket("web"), note: String::new() });
+    let lost = |w: &World| w.holder_of(1, WEB).is_none();
+    assert!(w.run_until(5_000, lost), "{}", tail(&w.log));
+    w.power_off(0);
+    w.start(0);
+    assert!(w.run_until(10_000, World::all_take_part), "{}", tail(&w.log));
+    w.run_for(1_000);
+    let note = "its power was cut".to_owned();
+    w.done(1, Command::ConfirmDown { site: name("a"), proof: Proof::Fenced, note });
+    w.done(1, Command::Grant { name: ticket("web"), to: name("b") });
 }
 
 #[test]
@@ -245,8 +278,8 @@ fn a_session_that_a_minority_fenced_is_rolled_without_a_stop() {
     let y = w.index("y");
     let b = w.index("b");
     for other in [y, b] {
-        w.cut.insert((0, other));
-        w.cut.insert((other, 0));
+        w.weather.cut.insert((0, other));
+        w.weather.cut.insert((other, 0));
     }
     w.run_for(4_000);
     w.heal();
@@ -416,8 +449,8 @@ fn a_wiped_voter_is_brought_up_with_a_state_of_many_parts() {
     w.start(2);
     w.run_for(1_000);
     // Frames get lost on the way (the connection breaks): it begins again.
-    w.cut.insert((0, 2));
-    w.cut.insert((1, 2));
+    w.weather.cut.insert((0, 2));
+    w.weather.cut.insert((1, 2));
     let admit = Command::Admit {
         name: name("y"),
         role: Role::Arbitrator,
@@ -465,11 +498,11 @@ fn a_store_restored_from_an_older_copy_refuses_to_take_part() {
 #[test]
 fn a_failed_disk_stops_the_voter_and_nothing_is_lost() {
     let mut w = World::with_ticket(19, 2, 1, Mode::Auto);
-    w.nodes[2].disk_works = false;
+    w.nodes[2].disk.health = Health::Fails;
     w.done(0, Command::Hold { name: ticket("web"), note: "x".to_owned() });
     w.run_for(1_000);
     assert!(w.nodes[2].member.is_none(), "R6: the member is gone");
-    w.nodes[2].disk_works = true;
+    w.nodes[2].disk.health = Health::Works;
     w.start(2);
     w.run_for(2_000);
     assert!(w.all_take_part(), "{}", tail(&w.log));

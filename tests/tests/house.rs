@@ -31,6 +31,7 @@ const TABLE: &[(&str, &str, &[&str])] = &[
             "tierce-member",
         ],
     ),
+    ("tierce-model", "bin", &["tierce-ticket"]),
     ("tierce-executor", "driver", &["tierce-trace"]),
     ("tierce-guard", "driver", &[]),
     ("tierce-gate", "driver", &[]),

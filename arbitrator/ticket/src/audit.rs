@@ -35,7 +35,7 @@ struct Base {
 }
 
 /// The audit of one holder.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClockAudit {
     timing: Timing,
     base: BTreeMap<MemberId, Base>,

@@ -27,7 +27,7 @@ struct Pending {
 }
 
 /// The voter's half; see the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Promises {
     me: MemberId,
     started: VoterTime,

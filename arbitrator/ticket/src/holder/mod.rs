@@ -9,6 +9,7 @@
 //! It decides, the node obeys: `Run` and `Stop` go to the runner of resources, `Lease` to the guard
 //! and the kernel gate, which enforce D without this code (docs/protocol.md, layers L0 to L2).
 
+mod facts;
 mod lease;
 mod review;
 mod view;
@@ -177,7 +178,7 @@ pub enum Able {
 }
 
 /// The holder's half; see the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Holder {
     site: MemberName,
     incarnation: Incarnation,

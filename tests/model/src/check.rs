@@ -1,0 +1,189 @@
+//! The properties, and the run of one scope.
+
+use std::time::{Duration, Instant};
+
+use stateright::{Checker, HasDiscoveries, Model, Property};
+use tierce_ticket::entry::FenceTarget;
+use tierce_ticket::quorum;
+
+use crate::action::{self, Act};
+use crate::clock::holder;
+use crate::heal;
+use crate::mutant::Mutant;
+use crate::scope::Scope;
+use crate::story;
+use crate::world::{Sign, World};
+
+/// Of so many states one is healed to see that the ticket finds a holder.
+const HEAL_ONE_OF: u64 = 97;
+
+/// A scope under the checker.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// Which.
+    pub scope: Scope,
+    /// With which planted bug.
+    pub mutant: Option<Mutant>,
+}
+
+impl Model for Checked {
+    type State = World;
+    type Action = Act;
+
+    fn init_states(&self) -> Vec<World> {
+        self.scope.beginnings(self.mutant)
+    }
+    fn actions(&self, w: &World, acts: &mut Vec<Act>) {
+        action::possible(&self.scope, w, self.mutant, acts);
+    }
+    fn next_state(&self, w: &World, act: Act) -> Option<World> {
+        action::happen(&self.scope, w, &act, self.mutant)
+    }
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut all = vec![
+            Property::<Self>::always("EXCL: at most one site runs", |_, w| w.running() <= 1),
+            Property::<Self>::always("EPOCH: terms strictly grow", |_, w| !w.log.term_fell),
+            Property::<Self>::always("R3: no promise after a vote", |_, w| w.broken.is_none()),
+            Property::<Self>::always("FENCE: no majority against a live deadline", |_, w| {
+                !fenced_alive(w)
+            }),
+        ];
+        if self.scope.live && self.mutant.is_none() {
+            all.push(Property::<Self>::always("LIVE: it finds a holder again", |m, w| {
+                w.digest() % HEAL_ONE_OF != 0 || heal::finds_a_holder(&m.scope, w)
+            }));
+        }
+        if self.mutant.is_none() {
+            all.extend(self.scope.sometimes.iter().map(|s| sometimes(*s)));
+        }
+        all
+    }
+}
+
+/// A majority of the newest voters has fenced (by time) a session whose deadline has not come.
+fn fenced_alive(w: &World) -> bool {
+    let voters = w.log.newest().configuration().voter_ids();
+    w.members.iter().filter(|m| m.up).any(|m| {
+        let Some(s) = &m.site else { return false };
+        let Some(session) = s.holder.session() else { return false };
+        let target = FenceTarget::Session(session);
+        let by_time = w.votes.iter().filter(|(_, t, device)| *t == target && !device);
+        let who: Vec<_> = by_time.map(|(v, ..)| *v).collect();
+        quorum::has_majority(&voters, &who)
+            && s.holder.deadline_d().is_some_and(|d| holder(m.clock) < d)
+    })
+}
+
+macro_rules! sometimes_each {
+    ($sign:expr, $($variant:ident),+) => {
+        match $sign {
+            $(Sign::$variant => Property::<Checked>::sometimes(
+                Sign::$variant.words(),
+                |_, w| w.has(Sign::$variant),
+            ),)+
+        }
+    };
+}
+
+/// A function pointer cannot carry the sign with it, so each has its own.
+fn sometimes(sign: Sign) -> Property<Checked> {
+    sometimes_each!(
+        sign,
+        GrantedAfterLapse,
+        RanUntilJustBefore,
+        QuarantineHeldAVoteBack,
+        GuardStoppedWhatWasFrozen,
+        RefusedByDocket,
+        HandedOver,
+        TakenBack,
+        ReleasedOnTakeBack,
+        SessionRolled,
+        FencedByAMinority,
+        GrantedOnProof,
+        PromiseGrew,
+        VotersChangedTwice,
+        DeadlineHeldByNewerConfiguration,
+        NodeRanByItself,
+        OldDiskRefused,
+        Readmitted,
+        WonBack
+    )
+}
+
+/// What a run found.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Which scope.
+    pub scope: &'static str,
+    /// States generated.
+    pub generated: usize,
+    /// Of them different.
+    pub unique: usize,
+    /// Longest path without a detour.
+    pub depth: usize,
+    /// How long it took.
+    pub took: Duration,
+    /// Properties that held.
+    pub held: usize,
+    /// Those that did not, with a story for those that were broken.
+    pub failed: Vec<(String, String)>,
+}
+
+impl Report {
+    /// One line.
+    pub fn line(&self) -> String {
+        let verdict = if self.failed.is_empty() {
+            format!("{} properties hold", self.held)
+        } else {
+            let names: Vec<&str> = self.failed.iter().map(|(n, _)| n.as_str()).collect();
+            format!("BROKEN: {}", names.join("; "))
+        };
+        format!(
+            "{:<13} {:>11} generated {:>10} unique {:>4} deep {:>7.1} s  {verdict}",
+            self.scope,
+            self.generated,
+            self.unique,
+            self.depth,
+            self.took.as_secs_f64()
+        )
+    }
+}
+
+/// Explores one scope completely, or until it is broken.
+pub fn run(scope: &Scope, mutant: Option<Mutant>, threads: usize, limit: Duration) -> Report {
+    let begun = Instant::now();
+    let model = Checked { scope: scope.clone(), mutant };
+    let checker = model
+        .checker()
+        .threads(threads)
+        .timeout(limit)
+        .finish_when(HasDiscoveries::AnyFailures)
+        .spawn_bfs()
+        .join();
+    let discoveries = checker.discoveries();
+    let (mut failed, mut held) = (Vec::new(), 0);
+    for p in checker.model().properties() {
+        let found = discoveries.get(p.name);
+        match (&p.expectation, found) {
+            (stateright::Expectation::Sometimes, None) => {
+                failed.push((format!("never seen, {}", p.name), String::new()));
+            }
+            (stateright::Expectation::Sometimes, Some(_)) | (_, None) => held += 1,
+            (_, Some(path)) => {
+                failed.push((p.name.to_owned(), story::tell(&path.clone().into_vec())));
+            }
+        }
+    }
+    if begun.elapsed() >= limit {
+        failed.push((format!("not complete within {limit:?}"), String::new()));
+    }
+    Report {
+        scope: scope.name,
+        generated: checker.state_count(),
+        unique: checker.unique_state_count(),
+        depth: checker.max_depth(),
+        took: begun.elapsed(),
+        held,
+        failed,
+    }
+}

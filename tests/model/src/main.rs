@@ -1,0 +1,99 @@
+//! Runs the model: all scopes, one of them, or the planted bugs.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use tierce_model::check::{self, Report};
+use tierce_model::mutant::Mutant;
+use tierce_model::scopes;
+
+/// Explores the ticket protocol.
+#[derive(Parser)]
+struct Options {
+    /// Only this scope.
+    #[arg(long)]
+    scope: Option<String>,
+    /// More of everything: for hours.
+    #[arg(long)]
+    large: bool,
+    /// Only this planted bug: it must be found.
+    #[arg(long)]
+    mutant: Option<String>,
+    /// All planted bugs: each must be found.
+    #[arg(long)]
+    mutants: bool,
+    /// Seconds after which a scope counts as not complete.
+    #[arg(long, default_value_t = 3600)]
+    seconds: u64,
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+}
+
+fn main() -> ExitCode {
+    let o = Options::parse();
+    if let Some(word) = &o.mutant {
+        let Some(m) = Mutant::named(word) else {
+            let all: Vec<&str> = Mutant::ALL.iter().map(|m| m.word()).collect();
+            eprintln!("there is no mutant {word}; there are: {}", all.join(", "));
+            return ExitCode::from(64);
+        };
+        return bugs(&[m], o.threads, true);
+    }
+    if o.mutants {
+        return bugs(Mutant::ALL, o.threads, false);
+    }
+    let mut all = if o.large { scopes::large() } else { scopes::small() };
+    if o.scope.is_some() {
+        all.extend(scopes::findings());
+    }
+    let chosen: Vec<_> =
+        all.iter().filter(|s| o.scope.as_ref().is_none_or(|n| n == s.name)).collect();
+    if chosen.is_empty() {
+        let names: Vec<&str> = all.iter().map(|s| s.name).collect();
+        eprintln!("there is no such scope; there are: {}", names.join(", "));
+        return ExitCode::from(64);
+    }
+    let mut reports: Vec<Report> = Vec::new();
+    for s in chosen {
+        let r = check::run(s, None, o.threads, Duration::from_secs(o.seconds));
+        println!("{}", r.line());
+        for (name, story) in &r.failed {
+            println!("{name}\n{story}");
+        }
+        reports.push(r);
+    }
+    let sum = |f: fn(&Report) -> usize| reports.iter().map(f).sum::<usize>();
+    let took: f64 = reports.iter().map(|r| r.took.as_secs_f64()).sum();
+    println!(
+        "{:<13} {:>11} generated {:>10} unique {:>17.1} s",
+        "all",
+        sum(|r| r.generated),
+        sum(|r| r.unique),
+        took
+    );
+    if reports.iter().all(|r| r.failed.is_empty()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn bugs(which: &[Mutant], threads: usize, story: bool) -> ExitCode {
+    let mut survived = 0;
+    for m in which {
+        let r = check::run(&m.home(), Some(*m), threads, Duration::from_mins(10));
+        let found = r.failed.first();
+        println!(
+            "{:<24} {:<10} {:<13} {:>9} states {:>6.1} s  {}",
+            m.word(),
+            m.rule(),
+            r.scope,
+            r.generated,
+            r.took.as_secs_f64(),
+            found.map_or("SURVIVED", |(n, _)| n)
+        );
+        if let Some((_, text)) = found.filter(|_| story) {
+            println!("{text}");
+        }
+        survived += usize::from(found.is_none());
+    }
+    if survived == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

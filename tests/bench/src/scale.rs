@@ -31,7 +31,7 @@ const ASKERS: usize = 16;
 /// Longest wait for all of a dead site's tickets; booth gets so long beyond two leases.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Granting all tickets one by one takes booth no longer than this, or the part goes without.
-const BOOTH_GRANTS: Duration = Duration::from_secs(240);
+const BOOTH_GRANTS: Duration = Duration::from_mins(4);
 /// Datagrams of 10,000 tickets over those of one: renewals are counted over a window, so that the
 /// two windows may differ by some renewals.
 const SAME: f64 = 1.05;

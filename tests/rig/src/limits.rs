@@ -16,9 +16,9 @@ pub const INTERFACE_QUEUE: u32 = 10_000;
 /// the moment of a look.
 pub const LOOK: Duration = Duration::from_millis(4);
 /// A daemon that does not answer for this long is broken.
-pub const ANSWER: Duration = Duration::from_secs(60);
+pub const ANSWER: Duration = Duration::from_mins(1);
 /// A cluster forms within this time, also beside other builds.
-pub const FORM: Duration = Duration::from_secs(60);
+pub const FORM: Duration = Duration::from_mins(1);
 /// The witness notes that it is alive this often.
 pub const BEAT: Duration = Duration::from_millis(2);
 /// Real-time priority of the switch: below booth's 99 and the guard's, above everybody else's.

@@ -140,7 +140,7 @@ impl Machine {
 
     /// Runs a program on it to its end, which must be a success.
     pub fn run(&self, mut command: Command) -> Result<Output> {
-        let what = format!("{:?} on {}", command.get_program(), self.name);
+        let what = format!("{} on {}", command.get_program().display(), self.name);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = self.spawn(command)?.map_err(RigError::system(what.clone()))?;
         let out = child.wait_with_output().map_err(RigError::system(what.clone()))?;

@@ -70,8 +70,10 @@ impl Witness {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             let file = entry.file_name();
             let file = file.to_string_lossy();
-            let of_it = file.strip_prefix(&*name).is_some_and(|rest| rest.ends_with(".life"));
-            if of_it && let Ok(text) = fs::read_to_string(entry.path()) {
+            let rest = file.strip_prefix(&*name).and_then(|rest| rest.strip_suffix(".life"));
+            if rest.is_some()
+                && let Ok(text) = fs::read_to_string(entry.path())
+            {
                 found.extend(beats(&text));
             }
         }

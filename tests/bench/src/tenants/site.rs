@@ -1,17 +1,20 @@
-//! One site of one tenant: a member of the core, with a link and without a disk.
+//! One site of one tenant: a member of the core, with a link to the arbitrator and without a disk.
+//!
+//! What it says to the tenant's other site, which is in the same process, goes there directly: that
+//! way is no arbitrator's business, and its cost would only slow the load.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use nix::time::{ClockId, clock_gettime};
-use tierce_link::{Identity, Link, LinkEvent, Name, Tenant};
+use tierce_link::{Link, LinkEvent, Name, Tenant};
 use tierce_ticket::configuration::Role;
 use tierce_ticket::durable::Durable;
 use tierce_ticket::holder::{Able, Holder};
 use tierce_ticket::ids::{ClusterId, Incarnation, MemberName, RenewalSeq, StoreId};
 use tierce_ticket::member::{Effect, FoundingPlan, Input, Member, MemberSettings};
-use tierce_ticket::message::{Lane, Message, Verdict};
+use tierce_ticket::message::{Envelope, Lane, Message, Verdict};
 use tierce_ticket::time::{HolderTime, Now, VoterTime};
 use tierce_wire::Version;
 
@@ -47,21 +50,23 @@ pub(crate) struct Site {
     member: Member,
     tenant: Tenant,
     arbitrator: MemberName,
-    versions: BTreeMap<MemberName, Version>,
+    other: MemberName,
+    version: Option<Version>,
     pending: HashMap<RenewalSeq, Instant>,
 }
 
 impl Site {
     pub(crate) fn new(
         tenant: &Tenant,
-        name: &str,
+        half: usize,
         plan: FoundingPlan,
         random: [u8; 16],
     ) -> anyhow::Result<Self> {
         let mut seed = [0; 8];
         seed.copy_from_slice(&random[..8]);
+        let (name, other): (MemberName, _) = (NAMES[half].parse()?, NAMES[1 - half].parse()?);
         let settings = MemberSettings {
-            name: name.parse()?,
+            name,
             role: Role::Site,
             store: StoreId(random),
             opened: 1,
@@ -75,7 +80,8 @@ impl Site {
             member: Member::new(settings, Durable::default(), now())?,
             tenant: tenant.clone(),
             arbitrator: "arb".parse()?,
-            versions: BTreeMap::new(),
+            other,
+            version: None,
             pending: HashMap::new(),
         })
     }
@@ -85,53 +91,69 @@ impl Site {
         self.member.holder().and_then(Holder::session).is_some()
     }
 
-    /// Something came over the link.
-    pub(crate) fn hear(&mut self, event: LinkEvent, link: &Link, tally: &mut Tally) {
+    /// The other site is there.
+    pub(crate) fn meet(&mut self, link: &Link, tally: &mut Tally) -> Vec<Envelope> {
+        self.member.step(now(), Input::PeerUp(self.other.clone()));
+        self.carry_out(link, tally)
+    }
+
+    /// The other site says something.
+    pub(crate) fn told(
+        &mut self,
+        envelope: Envelope,
+        link: &Link,
+        tally: &mut Tally,
+    ) -> Vec<Envelope> {
+        let from = self.other.clone();
+        self.member.step(now(), Input::Received { from, envelope });
+        self.carry_out(link, tally)
+    }
+
+    /// Something came over the link. What it says to the other site is returned, here and below.
+    pub(crate) fn hear(
+        &mut self,
+        event: LinkEvent,
+        link: &Link,
+        tally: &mut Tally,
+    ) -> Vec<Envelope> {
         match event {
-            LinkEvent::Up { peer, alpn, .. } => {
-                let (Some(name), Some(version)) = (name_of(&peer), Version::from_alpn(&alpn))
-                else {
-                    return;
-                };
-                self.versions.insert(name.clone(), version);
-                self.member.step(now(), Input::PeerUp(name));
+            LinkEvent::Up { alpn, .. } => {
+                self.version = Version::from_alpn(&alpn);
+                self.member.step(now(), Input::PeerUp(self.arbitrator.clone()));
             }
-            LinkEvent::Down { peer, .. } => {
-                let Some(name) = name_of(&peer) else { return };
-                self.versions.remove(&name);
-                self.member.step(now(), Input::PeerDown(name));
+            LinkEvent::Down { .. } => {
+                self.version = None;
+                self.member.step(now(), Input::PeerDown(self.arbitrator.clone()));
             }
-            LinkEvent::Datagram { peer, bytes } | LinkEvent::Frame { peer, bytes } => {
-                let (Some(from), Ok(decoded)) = (name_of(&peer), tierce_wire::decode(&bytes))
-                else {
-                    return;
-                };
-                if let Message::Answer(answer) = &decoded.envelope.message
-                    && from == self.arbitrator
-                    && let Some(sent) = self.pending.remove(&answer.seq)
-                {
-                    match answer.verdict {
-                        Verdict::Promised { .. } => {
-                            tally.latencies_us.push(sent.elapsed().as_micros() as u32);
-                        }
-                        Verdict::Refused(_) => tally.refused += 1,
-                    }
-                }
-                let envelope = decoded.envelope;
+            LinkEvent::Datagram { bytes, .. } | LinkEvent::Frame { bytes, .. } => {
+                let Ok(decoded) = tierce_wire::decode(&bytes) else { return Vec::new() };
+                self.count(&decoded.envelope.message, tally);
+                let (from, envelope) = (self.arbitrator.clone(), decoded.envelope);
                 self.member.step(now(), Input::Received { from, envelope });
             }
-            LinkEvent::Refused { .. } => return,
+            LinkEvent::Refused { .. } => {}
         }
-        self.carry_out(link, tally);
+        self.carry_out(link, tally)
+    }
+
+    fn count(&mut self, message: &Message, tally: &mut Tally) {
+        let Message::Answer(answer) = message else { return };
+        let Some(sent) = self.pending.remove(&answer.seq) else { return };
+        match answer.verdict {
+            Verdict::Promised { .. } => {
+                tally.latencies_us.push(sent.elapsed().as_micros() as u32);
+            }
+            Verdict::Refused(_) => tally.refused += 1,
+        }
     }
 
     /// Its time has come. It has nothing that could not be stopped and no disk that could fail.
-    pub(crate) fn tick(&mut self, link: &Link, tally: &mut Tally) {
+    pub(crate) fn tick(&mut self, link: &Link, tally: &mut Tally) -> Vec<Envelope> {
         let now = now();
         self.member.step(now, Input::Able(Able::Journal));
         self.member.step(now, Input::Able(Able::Runner));
         self.member.step(now, Input::Tick);
-        self.carry_out(link, tally);
+        self.carry_out(link, tally)
     }
 
     /// When it wants to be woken.
@@ -141,33 +163,34 @@ impl Site {
         self.member.poll_deadline(now).after(now).unwrap_or(FAR).min(FAR)
     }
 
-    fn carry_out(&mut self, link: &Link, tally: &mut Tally) {
+    fn carry_out(&mut self, link: &Link, tally: &mut Tally) -> Vec<Envelope> {
+        let mut to_other = Vec::new();
         while let Some(effect) = self.member.poll_effect() {
             match effect {
                 Effect::Persist { id, .. } | Effect::Checkpoint { id, .. } => {
                     self.member.step(now(), Input::Persisted(id));
                 }
-                Effect::Send { to, lane, envelope, .. } => {
-                    if let Message::Renew(renew) = &envelope.message
-                        && to == self.arbitrator
-                    {
-                        self.note(renew.seq, tally);
-                    }
-                    let (Some(version), Ok(name)) =
-                        (self.versions.get(&to), Name::new(to.as_str()))
-                    else {
-                        continue;
-                    };
-                    let Ok(bytes) = tierce_wire::encode(*version, 0, &envelope) else { continue };
-                    let bytes = Bytes::from(bytes);
-                    let _ = match lane {
-                        Lane::Datagram => link.send_datagram(&self.tenant, &name, bytes),
-                        Lane::Stream => link.send_frame(&self.tenant, &name, bytes),
-                    };
-                }
+                Effect::Send { to, envelope, .. } if to == self.other => to_other.push(envelope),
+                Effect::Send { lane, envelope, .. } => self.send(lane, &envelope, link, tally),
                 _ => {}
             }
         }
+        to_other
+    }
+
+    fn send(&mut self, lane: Lane, envelope: &Envelope, link: &Link, tally: &mut Tally) {
+        if let Message::Renew(renew) = &envelope.message {
+            self.note(renew.seq, tally);
+        }
+        let (Some(version), Ok(name)) = (self.version, Name::new(self.arbitrator.as_str())) else {
+            return;
+        };
+        let Ok(bytes) = tierce_wire::encode(version, 0, envelope) else { return };
+        let bytes = Bytes::from(bytes);
+        let _ = match lane {
+            Lane::Datagram => link.send_datagram(&self.tenant, &name, bytes),
+            Lane::Stream => link.send_frame(&self.tenant, &name, bytes),
+        };
     }
 
     fn note(&mut self, seq: RenewalSeq, tally: &mut Tally) {
@@ -190,8 +213,4 @@ impl Site {
     pub(crate) fn unanswered(&self, late: Duration) -> u64 {
         self.pending.values().filter(|sent| sent.elapsed() > late).count() as u64
     }
-}
-
-fn name_of(peer: &Identity) -> Option<MemberName> {
-    peer.name.as_str().parse().ok()
 }

@@ -15,7 +15,7 @@ const NAME: usize = 64;
 const BODY: usize = NAME + 12;
 /// Longest answer: a list of a thousand tickets is below 200 kB.
 const MAX_ANSWER: usize = 4 << 20;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@
 
 mod client;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -88,7 +89,8 @@ impl Options {
         let [a, b, c] = [0, 1, 2].map(Net::address);
         let mut text = format!("port={PORT}\nsite={a}\nsite={b}\narbitrator={c}\n");
         for n in 0..self.tickets {
-            text += &format!(
+            let _ = write!(
+                text,
                 "ticket=t{n}\n  expire={}\n  timeout={}\n  retries={}\n",
                 time(self.expire),
                 time(self.timeout),
@@ -270,7 +272,7 @@ impl Booth {
     pub fn grant(&self, site: usize, ticket: &str) -> Result<Mono> {
         let mut writes = self.watch(site);
         let answer = self.request(site, Op::Grant, ticket)?;
-        let within = self.options.expire + Duration::from_secs(60);
+        let within = self.options.expire + Duration::from_mins(1);
         let found = until(within, || {
             let of_it = |e: &Event| e.granted && e.ticket == ticket;
             writes.new_ones().into_iter().find(of_it).map(|e| e.ended)

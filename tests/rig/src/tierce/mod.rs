@@ -283,8 +283,8 @@ impl Cluster {
                 && s.tickets.len() >= due)
                 .then_some(())
         };
-        for site in 0..THIRD {
-            let what = || self.late(&format!("all is in order at {}", NAMES[site]), FORM);
+        for (site, name) in NAMES.iter().enumerate().take(THIRD) {
+            let what = || self.late(&format!("all is in order at {name}"), FORM);
             until(FORM, || good(site)).ok_or_else(what)?;
         }
         Ok(())

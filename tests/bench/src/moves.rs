@@ -1,9 +1,10 @@
 //! The planned move: what it costs beside stopping here and starting there.
 //!
-//! Ours is counted from the request at the control socket to the last moment of the start at the
-//! successor, less the time between first and last moment of the stop's and of the start's own
-//! processes. So finding the leader, deciding, writing, telling, arming the guard and starting both
-//! processes are all counted. booth has nothing to stop or start here: its figure is the whole time
+//! Ours is counted from the request at the control socket until the successor's runner tells that
+//! all has started, less what both runners took from their orders until the stop and the start were
+//! done. So finding the leader, deciding, writing and telling are counted. The stricter figure,
+//! beside the actions' own processes, also counts what it takes to arm the guard and to start those
+//! processes; it has no bar. booth has nothing to stop or start here: its figure is the whole time
 //! from the request to revoke to the written grant.
 
 use std::time::Duration;
@@ -19,12 +20,15 @@ use crate::row::{Table, ms};
 const TICKET: &str = "web";
 /// What the bar allows beyond three round trips and two fsync.
 const ALLOWED_MS: f64 = 5.0;
+/// The log has it by then.
+const TOLD: Duration = Duration::from_secs(2);
 /// booth refuses a grant while it has not heard of the revoke.
 const GRANT_TRIES: usize = 200;
 
 #[derive(Debug, Default)]
 struct Times {
     beside: Vec<f64>,
+    beside_processes: Vec<f64>,
     to_stop: Vec<f64>,
     between: Vec<f64>,
     stop: Vec<f64>,
@@ -52,6 +56,7 @@ pub(crate) fn run(run: &Run, table: &mut Table) -> anyhow::Result<()> {
     let facts = &run.facts;
     let bar = 3.0 * facts.rtt_ms + 2.0 * facts.fsync_ms + ALLOWED_MS;
     table.spread("move.beside-stop-and-start", &times.beside, &peer, Some(bar));
+    table.spread("move.beside-processes", &times.beside_processes, &[], None);
     table.spread("move.request-to-stop", &times.to_stop, &[], None);
     table.spread("move.stopped-to-start", &times.between, &[], None);
     table.spread("move.stop", &times.stop, &[], None);
@@ -65,9 +70,14 @@ pub(crate) fn run(run: &Run, table: &mut Table) -> anyhow::Result<()> {
 fn once(cluster: &Cluster, times: &mut Times) -> anyhow::Result<()> {
     let holder = cluster.calm(TICKET)?;
     let successor = other(holder);
+    let mut stops = cluster.watch_actions(holder);
+    let mut starts = cluster.watch_actions(successor);
     let from = Mono::now();
     cluster.shift(TICKET, successor)?;
     let answered = Mono::now();
+    let (_, stopping) = stops.first("stopped", TOLD).context("the runner told of no stop")?;
+    let (done, starting) = starts.first("started", TOLD).context("nor of a start")?;
+    times.beside.push(done.ms_since(from) - ms(stopping) - ms(starting));
     let action = |site: usize, start: bool| {
         let all = cluster.witness(site, TICKET).actions();
         all.into_iter().find(|a| a.start == start && a.began > from)
@@ -76,7 +86,7 @@ fn once(cluster: &Cluster, times: &mut Times) -> anyhow::Result<()> {
     let start = action(successor, true).context("the witness was not started")?;
     times.to_stop.push(stop.began.ms_since(from));
     times.between.push(start.began.ms_since(stop.ended));
-    times.beside.push(stop.began.ms_since(from) + start.began.ms_since(stop.ended));
+    times.beside_processes.push(stop.began.ms_since(from) + start.began.ms_since(stop.ended));
     times.stop.push(stop.ended.ms_since(stop.began));
     times.start.push(start.ended.ms_since(start.began));
     times.whole.push(start.ended.ms_since(from));

@@ -125,10 +125,11 @@ fn report(table: &mut Table, n: usize, ours: &Cost, peer: Option<&(Cost, &str)>,
     row("takeover-spread", "ms", |c| Some(c.last? - c.first?), at(10_000, 1_000.0));
     let lost = |c: &Cost| c.held.saturating_sub(c.taken) as f64;
     let peer_lost = peer.map(|(p, _)| lost(p));
-    table.row(format!("scale.{n}.not-taken-over"), "tickets", lost(ours), peer_lost).bar(0.0);
+    let all = at(10_000, 0.0);
+    table.row(format!("scale.{n}.not-taken-over"), "tickets", lost(ours), peer_lost).bar(all);
     let gone = |c: &Cost| n.saturating_sub(c.held) as f64;
     let peer_gone = peer.map(|(p, _)| gone(p));
-    table.row(format!("scale.{n}.lost-at-rest"), "tickets", gone(ours), peer_gone).bar(0.0);
+    table.row(format!("scale.{n}.lost-at-rest"), "tickets", gone(ours), peer_gone);
 }
 
 fn report_peer(table: &mut Table, n: usize, cost: &Cost, lease: &str) {

@@ -337,6 +337,11 @@ impl Cluster {
         both(&one, &two)
     }
 
+    /// Starts and stops of a ticket at a site, as its daemon's runner tells them from now on.
+    pub fn watch_actions(&self, site: usize) -> Actions {
+        Actions(Lines::from_now(self.log(site)))
+    }
+
     /// Grants to a site that its own daemon notes from now on.
     pub fn watch_grants(&self, site: usize) -> Grants {
         Grants { site, lines: Lines::from_now(self.log(site)) }
@@ -364,6 +369,37 @@ impl Grants {
     }
 }
 
+/// Starts and stops as the runner tells them: how long from its order until all was done.
+#[derive(Clone, Debug)]
+pub struct Actions(Lines);
+
+impl Actions {
+    /// Waits for the first "started" or "stopped" of a whole ticket: when it was told, and how long
+    /// it took since the order.
+    pub fn first(&mut self, word: &str, within: Duration) -> Option<(Mono, Duration)> {
+        until(within, || self.0.next_lines().iter().find_map(|line| took(line, word)))
+    }
+}
+
+fn took(line: &str, word: &str) -> Option<(Mono, Duration)> {
+    if !line.contains(r#""runner""#) {
+        return None;
+    }
+    let line: Value = serde_json::from_str(line).ok()?;
+    let what = line["fields"]["what"].as_str()?.strip_prefix(word)?.strip_prefix(" in ")?;
+    let digits = what.find(|c: char| c.is_alphabetic() || c == 'µ')?;
+    let seconds = match &what[digits..] {
+        "s" => 1.0,
+        "ms" => 1e-3,
+        "µs" => 1e-6,
+        "ns" => 1e-9,
+        _ => return None,
+    };
+    let number: f64 = what[..digits].parse().ok()?;
+    let took = Duration::try_from_secs_f64(number * seconds).ok()?;
+    Some((mono_of_utc(line["time"].as_str()?)?, took))
+}
+
 fn grant(line: &str, site: &str) -> Option<(String, Mono)> {
     if !line.contains(r#""granted""#) {
         return None;
@@ -378,6 +414,23 @@ fn grant(line: &str, site: &str) -> Option<(String, Mono)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_runner_took_is_read_in_every_unit() {
+        let now = time::OffsetDateTime::now_utc();
+        let now = now.format(&time::format_description::well_known::Rfc3339).unwrap();
+        let line = |what: &str| {
+            format!(
+                r#"{{"time":"{now}","fields":{{"message":"runner","ticket":"web","resource":"","what":"{what}"}}}}"#
+            )
+        };
+        let ms = |what: &str| took(&line(what), "stopped").map(|(_, d)| d.as_secs_f64() * 1e3);
+        assert_eq!(ms("stopped in 13.5ms"), Some(13.5));
+        assert_eq!(ms("stopped in 1.25s"), Some(1250.0));
+        assert!((ms("stopped in 870.5µs").unwrap() - 0.8705).abs() < 1e-6);
+        assert_eq!(ms("stopped"), None);
+        assert_eq!(ms("started in 1ms"), None);
+    }
 
     #[test]
     fn only_grants_to_this_site_are_grants() {

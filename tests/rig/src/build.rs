@@ -28,7 +28,7 @@ impl Programs {
 
     /// The folder, whatever is in it.
     pub fn folder() -> Result<Self> {
-        if let Some(dir) = std::env::var_os(FOLDER_VARIABLE) {
+        if let Some(dir) = std::env::var_os(FOLDER_VARIABLE).filter(|dir| !dir.is_empty()) {
             return Ok(Self { dir: dir.into() });
         }
         let exe = std::env::current_exe().map_err(RigError::system("this program's own path"))?;

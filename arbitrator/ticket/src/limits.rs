@@ -43,6 +43,9 @@ pub const MAX_INFLIGHT_APPENDS: usize = 16;
 pub const SNAPSHOT_PART_BYTES: usize = 256 * 1024;
 /// Bytes of a whole snapshot: 16,384 tickets with attributes stay well below.
 pub const SNAPSHOT_BYTES: usize = 64 * 1024 * 1024;
+/// How long a command rests after a refusal by one that does not lead (yet): a leader is in charge
+/// some round trips and one write after its election.
+pub const COMMAND_AGAIN: Duration = Duration::from_millis(20);
 /// How long a command waits for its outcome before it is reported as unknown.
 pub const COMMAND_WAIT: Duration = Duration::from_secs(10);
 /// Renewals whose answers are still awaited, per voter.

@@ -83,6 +83,7 @@ pub enum Fault {
     Move { at: usize, ticket: usize, to: usize },
     Revoke { at: usize, ticket: usize },
     TakeBack { at: usize, ticket: usize },
+    CallOff { at: usize, ticket: usize },
     Read { at: usize },
     Retime { at: usize, percent: u64 },
     Admit { at: usize, who: usize },
@@ -119,6 +120,7 @@ impl Fault {
             Self::Move { .. } => "move",
             Self::Revoke { .. } => "revoke",
             Self::TakeBack { .. } => "take-back",
+            Self::CallOff { .. } => "call-off",
             Self::Read { .. } => "read",
             Self::Retime { .. } => "retime",
             Self::Admit { .. } => "admit",
@@ -128,7 +130,7 @@ impl Fault {
 }
 
 /// Every kind that a long run must have done while a ticket was held.
-pub const KINDS: [&str; 30] = [
+pub const KINDS: [&str; 31] = [
     "crash",
     "power-off",
     "start",
@@ -155,6 +157,7 @@ pub const KINDS: [&str; 30] = [
     "move",
     "revoke",
     "take-back",
+    "call-off",
     "read",
     "retime",
     "admit",
@@ -228,7 +231,11 @@ fn one(lots: &mut Lots, setting: &Setting, lasting: u64) -> Vec<(u64, Fault)> {
         }
         19 if setting.untrusted => once(Fault::Fence(site)),
         17 | 18 => once(Fault::Grant { at: n, ticket: which, to: site }),
-        19 | 20 => once(Fault::Move { at: n, ticket: which, to: site }),
+        19 => once(Fault::Move { at: n, ticket: which, to: site }),
+        20 => {
+            let call_off = Fault::CallOff { at: other, ticket: which };
+            vec![(0, Fault::Move { at: n, ticket: which, to: site }), (lots.below(400), call_off)]
+        }
         21 => once(Fault::Revoke { at: n, ticket: which }),
         22 => once(Fault::TakeBack { at: n, ticket: which }),
         _ if lots.percent(30) => once(Fault::Retime { at: n, percent: 100 + lots.below(50) }),
@@ -311,6 +318,9 @@ impl Conductor {
             }
             Fault::TakeBack { at, ticket: t } => {
                 return Self::ask(w, at, Command::TakeBack { name: of(t), note: Note::new() });
+            }
+            Fault::CallOff { at, ticket: t } => {
+                return Self::ask(w, at, Command::CancelMove { name: of(t), note: Note::new() });
             }
             Fault::Read { at } => return Self::ask(w, at, Command::Read),
             Fault::Retime { at, percent } => {

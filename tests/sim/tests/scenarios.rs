@@ -105,6 +105,26 @@ fn proof_is_taken_for_a_ticket_whose_session_was_superseded_after_the_take_back(
 }
 
 #[test]
+fn a_handover_called_off_while_the_release_is_on_its_way_never_runs_the_old_term_again() {
+    let mut called_off = 0;
+    for seed in 0..40 {
+        let mut w = World::with_ticket(seed, 2, 1, Mode::Manual);
+        w.weather.delay_ms = (5, 60);
+        let note = String::new;
+        w.ask(0, Command::Move { name: ticket("web"), to: name("b"), note: note() });
+        w.run_for(seed * 10);
+        let request = w.ask(1, Command::CancelMove { name: ticket("web"), note: note() });
+        w.run_for(5_000);
+        called_off +=
+            u32::from(matches!(w.nodes[1].outcomes.get(&request), Some(Outcome::Done { .. })));
+        let home = w.runs_at(WEB).map(ToOwned::to_owned);
+        assert!(home.is_some(), "seed {seed}: it runs nowhere\n{}", tail(&w.log));
+        assert_eq!(home, w.holder_of(0, WEB), "seed {seed}\n{}", tail(&w.log));
+    }
+    assert!(called_off > 3, "called off in time: {called_off} of 40");
+}
+
+#[test]
 fn a_crashed_holder_is_followed_within_t_and_never_overlapped() {
     for seed in 0..20 {
         let mut w = World::with_ticket(seed, 2, 1, Mode::Auto);

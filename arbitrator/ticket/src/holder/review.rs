@@ -174,7 +174,17 @@ impl Holder {
         );
         let session = self.session;
         let Some(h) = self.tickets.get_mut(&id) else { return false };
+        // R17: a release that was asked for may come at any time, even after the handover was called
+        // off. So this term never runs again: it is released, and granted anew.
+        let asked = h.release_asked.is_some();
         match (phase, reason) {
+            (Phase::Stopped, _) if asked && release_due => {
+                if let Some(session) = session {
+                    h.release_asked = Some(now);
+                    self.requests.push_back(Request::Release(id, session, term));
+                }
+            }
+            (Phase::Stopped, _) if asked => {}
             (Phase::Stopped | Phase::Inherited, None) => {
                 h.phase = Phase::Running;
                 self.orders.push_back(Order::Run { ticket: id, term });
@@ -186,7 +196,7 @@ impl Holder {
                 h.phase = Phase::Stopping;
                 self.orders.push_back(Order::Stop { ticket: id, term, why, by });
             }
-            (Phase::Stopped, Some(_)) if gives_up && release_due => {
+            (Phase::Stopped, Some(_)) if gives_up => {
                 if let Some(session) = session {
                     h.release_asked = Some(now);
                     self.requests.push_back(Request::Release(id, session, term));

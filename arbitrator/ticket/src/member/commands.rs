@@ -41,6 +41,8 @@ struct Waiting {
     request: RequestId,
     command: Command,
     sent_to: Option<MemberName>,
+    /// Not sent before: who was asked is no leader yet, or no more.
+    not_before: VoterTime,
     until: VoterTime,
 }
 
@@ -65,9 +67,11 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn deadline(&self) -> Option<VoterTime> {
+    pub(super) fn deadline(&self, now: VoterTime) -> Option<VoterTime> {
         let a = self.appended.iter().map(|a| a.until).min();
         let w = self.waiting.iter().map(|w| w.until).min();
+        let again = self.waiting.iter().map(|w| w.not_before).filter(|t| *t > now).min();
+        let w = earlier(w, again);
         let p = self.parked.iter().map(|p| p.until).min();
         earlier(earlier(earlier(a, w), p), self.admission.as_ref().map(|a| a.until))
     }
@@ -109,7 +113,13 @@ impl Member {
             return self.finish(Origin::Local(request), Outcome::Refused(r));
         }
         let until = now.voter + limits::COMMAND_WAIT;
-        self.commands.waiting.push(Waiting { request, command, sent_to: None, until });
+        self.commands.waiting.push(Waiting {
+            request,
+            command,
+            sent_to: None,
+            not_before: now.voter,
+            until,
+        });
     }
 
     pub(super) fn peer_command(
@@ -161,6 +171,7 @@ impl Member {
             } else if leader.is_some()
                 && leader.as_ref() != Some(&self.settings.name)
                 && w.sent_to != leader
+                && now.voter >= w.not_before
             {
                 // Only reads may be sent twice: another command may already be on its way.
                 if w.sent_to.is_some() && w.command != Command::Read {
@@ -203,7 +214,7 @@ impl Member {
     }
 
     /// The leader told what became of a command of ours.
-    pub(super) fn command_done(&mut self, request: RequestId, outcome: Outcome) {
+    pub(super) fn command_done(&mut self, now: Now, request: RequestId, outcome: Outcome) {
         let Some(at) = self.commands.waiting.iter().position(|w| w.request == request) else {
             return;
         };
@@ -212,7 +223,8 @@ impl Member {
             && r.code == RefusalCode::NoQuorum
         {
             // It was asked too early or too late: wait for the next leader.
-            self.commands.waiting.push(Waiting { sent_to: None, ..w });
+            let not_before = now.voter + limits::COMMAND_AGAIN;
+            self.commands.waiting.push(Waiting { sent_to: None, not_before, ..w });
             return;
         }
         self.finish(Origin::Local(request), outcome);

@@ -528,7 +528,7 @@ impl Member {
 
     /// When to call `step(Tick)` at the latest.
     pub fn poll_deadline(&self, now: Now) -> Wake {
-        let mut wake = Wake { voter: self.commands.deadline(), holder: None };
+        let mut wake = Wake { voter: self.commands.deadline(now.voter), holder: None };
         if let Some(f) = &self.formed
             && self.standing == Standing::TakingPart
         {

@@ -71,11 +71,20 @@ impl Member {
         }
     }
 
-    /// R10 for one ticket: the grant to the named successor goes into the same batch as the release.
+    /// R10 for one ticket: the grant to the named successor goes into the same batch as the release;
+    /// after a handover that was called off too late, that is the site itself, under a new term.
     fn successor(&self, now: Now, ticket: TicketId, term: Term) -> Option<Op> {
         let t = self.docket()?.ticket(ticket)?;
-        let Holding::Held { term: held, handover: Some(h), .. } = &t.holding else { return None };
-        let to = h.to.as_ref().filter(|_| *held == term)?;
+        let Holding::Held { term: held, handover, site, taking_back, .. } = &t.holding else {
+            return None;
+        };
+        let to = match handover {
+            Some(h) => h.to.as_ref()?,
+            None => site,
+        };
+        if *held != term || (*taking_back && handover.is_none()) {
+            return None;
+        }
         let session = self.eligibility(now, ticket, to).ok()?;
         Some(Op::Grant { ticket, to: session, automatic: false })
     }

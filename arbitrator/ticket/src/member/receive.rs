@@ -65,7 +65,7 @@ impl Member {
                 }
             }
             Message::Command { request, command } => self.peer_command(now, from, request, command),
-            Message::CommandDone { request, outcome } => self.command_done(request, outcome),
+            Message::CommandDone { request, outcome } => self.command_done(now, request, outcome),
             Message::Readiness(report) => f.steward.readiness(from.clone(), report),
             Message::Hello(_) | Message::Founding(_) | Message::Admitted { .. } => {}
         }

@@ -44,10 +44,7 @@ fn main() -> ExitCode {
     if o.mutants {
         return bugs(Mutant::ALL, o.threads, false);
     }
-    let mut all = if o.large { scopes::large() } else { scopes::small() };
-    if o.scope.is_some() {
-        all.extend(scopes::findings());
-    }
+    let all = if o.large { scopes::large() } else { scopes::small() };
     let chosen: Vec<_> =
         all.iter().filter(|s| o.scope.as_ref().is_none_or(|n| n == s.name)).collect();
     if chosen.is_empty() {

@@ -149,7 +149,7 @@ impl Scope {
 
     /// The scope of this name, in its small size.
     pub fn named(name: &str) -> Option<Self> {
-        let mut all = crate::scopes::small().into_iter().chain(crate::scopes::findings());
+        let mut all = crate::scopes::small().into_iter();
         all.find(|s| s.name == name)
     }
 

@@ -5,21 +5,6 @@ use tierce_ticket::entry::Regrant;
 use crate::scope::{FIRST_ENTRIES, Fault, Rates, Scope, Step};
 use crate::world::Sign;
 
-/// What the model has found and the core does not prevent yet: these scopes end with a story. When
-/// the core prevents it, the scope belongs into [`small`].
-pub fn findings() -> Vec<Scope> {
-    vec![Scope {
-        name: "called-off",
-        words: "a handover is called off while the holder's release is on its way",
-        budget: &[(Fault::Handover, 1), (Fault::Cancel, 1)],
-        rates: Rates::Worst,
-        lag: &[0],
-        max_log: FIRST_ENTRIES + 4,
-        sometimes: &[Sign::HandedOver],
-        ..Scope::CORE
-    }]
-}
-
 /// The same with more of everything: clocks, faults, decisions. For hours, not for every run.
 pub fn large() -> Vec<Scope> {
     let more = |s: Scope| Scope { rates: Rates::All, max_log: s.max_log + 1, late: true, ..s };
@@ -30,6 +15,7 @@ pub fn large() -> Vec<Scope> {
 pub fn small() -> Vec<Scope> {
     let core = Scope { rates: Rates::Worst, ..Scope::CORE };
     let mut all = lapses(&core);
+    all.push(called_off());
     all.extend(restarts(&core));
     all.extend(decisions(&core));
     all.extend(members(&core));
@@ -209,4 +195,18 @@ fn members(core: &Scope) -> Vec<Scope> {
             ..core.clone()
         },
     ]
+}
+
+/// What the model once found: the holder ran on under a term whose release was still on its way.
+fn called_off() -> Scope {
+    Scope {
+        name: "called-off",
+        words: "a handover is called off while the holder's release is on its way",
+        budget: &[(Fault::Handover, 1), (Fault::Cancel, 1)],
+        rates: Rates::Worst,
+        lag: &[0],
+        max_log: FIRST_ENTRIES + 4,
+        sometimes: &[Sign::HandedOver],
+        ..Scope::CORE
+    }
 }

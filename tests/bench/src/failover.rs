@@ -12,8 +12,8 @@ use tierce_rig::booth::{self, Booth};
 use tierce_rig::tierce::{self, Cluster, Lease, other};
 use tierce_rig::{Mono, Random, until};
 
+use crate::Run;
 use crate::row::{Table, ms};
-use crate::{Part, Run};
 
 const TICKET: &str = "web";
 /// Without a grant by then something is broken.
@@ -24,7 +24,7 @@ const LONG_LABS: usize = 5;
 const ALLOWED_MS: f64 = 50.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+pub(crate) enum Fault {
     Cut,
     PowerOff,
 }
@@ -54,25 +54,17 @@ impl Times {
     }
 }
 
-pub(crate) fn run(run: &Run, table: &mut Table) -> anyhow::Result<()> {
-    for (part, fault) in [(Part::Cut, Fault::Cut), (Part::PowerOff, Fault::PowerOff)] {
-        if !run.wants(part) {
-            continue;
-        }
-        let word = fault.word();
-        eprintln!("== {word}: {} runs, T = 1 s", run.options.runs);
-        let ours = ours(run, fault, &Lease::METRO_FAST, run.options.runs, 0)?;
-        let options = booth::Options::one_second(run.seed);
-        let peer = if run.peer() { peer(run, fault, &options, run.options.runs)? } else { vec![] };
-        report(run, table, word, &Lease::METRO_FAST, &ours, &peer);
-        if run.options.long {
-            eprintln!(
-                "== {word}: {} runs, T = 30 s, {LONG_LABS} clusters at once",
-                run.options.runs
-            );
-            let (ours, peer) = long(run, fault)?;
-            report(run, table, &format!("{word}-30s"), &Lease::HALF_A_MINUTE, &ours, &peer);
-        }
+pub(crate) fn run(run: &Run, table: &mut Table, fault: Fault) -> anyhow::Result<()> {
+    let (word, runs) = (fault.word(), run.options.runs);
+    eprintln!("== {word}: {runs} runs, T = 1 s");
+    let times = ours(run, fault, &Lease::METRO_FAST, runs, 0)?;
+    let options = booth::Options::one_second(run.seed);
+    let beside = if run.peer() { peer(run, fault, &options, runs)? } else { vec![] };
+    report(run, table, word, &Lease::METRO_FAST, &times, &beside);
+    if run.options.long {
+        eprintln!("== {word}: {runs} runs, T = 30 s, {LONG_LABS} clusters at once");
+        let (times, beside) = long(run, fault)?;
+        report(run, table, &format!("{word}-30s"), &Lease::HALF_A_MINUTE, &times, &beside);
     }
     Ok(())
 }

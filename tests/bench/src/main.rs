@@ -47,7 +47,7 @@ enum Bench {
 /// Options of `failover`.
 #[derive(Clone, Debug, clap::Args)]
 struct Failover {
-    /// Exit with 1 when a bar is missed.
+    /// Exit with 1 when a bar is missed; a part that breaks always does so.
     #[arg(long)]
     check: bool,
     /// Rows as JSON lines go here, too.
@@ -88,6 +88,19 @@ enum Part {
     Scale,
     /// Many tenants of one arbitrator.
     Tenants,
+}
+
+impl Part {
+    fn run(self, run: &Run, table: &mut Table) -> anyhow::Result<()> {
+        match self {
+            Self::Cut => failover::run(run, table, failover::Fault::Cut),
+            Self::PowerOff => failover::run(run, table, failover::Fault::PowerOff),
+            Self::Move => moves::run(run, table),
+            Self::Overlap => overlap::run(run, table),
+            Self::Scale => scale::run(run, table),
+            Self::Tenants => tenants::run(run, table),
+        }
+    }
 }
 
 /// What every part knows.
@@ -143,23 +156,20 @@ fn failover_bench(options: Failover) -> anyhow::Result<bool> {
         eprintln!("without the peer: booth is not installed, or --no-peer");
     }
     let mut table = Table::default();
-    failover::run(&run, &mut table)?;
-    if run.wants(Part::Move) {
-        moves::run(&run, &mut table)?;
-    }
-    if run.wants(Part::Overlap) {
-        overlap::run(&run, &mut table)?;
-    }
-    if run.wants(Part::Scale) {
-        scale::run(&run, &mut table)?;
-    }
-    if run.wants(Part::Tenants) {
-        tenants::run(&run, &mut table)?;
+    let mut broken = false;
+    for part in Part::value_variants().iter().filter(|p| run.wants(**p)) {
+        // A part that breaks leaves the others their figures, and fails the run.
+        if let Err(e) = part.run(&run, &mut table) {
+            let name = part.to_possible_value().map_or(String::new(), |v| v.get_name().to_owned());
+            eprintln!("error: part {name}: {e:#}");
+            table.row(format!("{name}.broken"), "-", None, None).bar(0.0).note("see stderr");
+            broken = true;
+        }
     }
     println!("{}\n", run.facts);
     print!("{table}");
     if let Some(path) = &run.options.json {
         std::fs::write(path, table.json(&run.facts)?).context("writing the rows")?;
     }
-    Ok(!run.options.check || table.all_met())
+    Ok(!broken && (!run.options.check || table.all_met()))
 }

@@ -227,3 +227,23 @@ fn a_cut_holder_is_followed_by_the_other_site_and_the_witness_never_ran_twice() 
     assert_eq!(cluster.overlap("web", begun), Duration::ZERO, "{:?}", cluster.lives("web"));
     assert!(cluster.lives("web").iter().all(|lives| !lives.is_empty()), "it ran at both sites");
 }
+
+#[test]
+fn the_witness_sees_two_sites_run_at_once_when_there_is_no_guard() {
+    if !may_run() {
+        return;
+    }
+    programs();
+    let options = Options { guarded: false, ..Options::one_ticket("web", 6) };
+    let mut cluster = Cluster::start(options).unwrap();
+    let begun = Mono::now();
+    cluster.grant("web", 0).unwrap();
+    let holder = cluster.calm("web").unwrap();
+    cluster.kill_daemon(holder);
+    let follows = || cluster.witness(other(holder), "web").runs().then_some(());
+    until(SOON, follows).unwrap_or_else(|| panic!("no takeover\n{}", cluster.tails()));
+    std::thread::sleep(Duration::from_millis(100));
+    let overlap = cluster.overlap("web", begun);
+    eprintln!("without a guard: {overlap:?} so far");
+    assert!(overlap > Duration::from_millis(50), "a rig that sees nothing proves nothing");
+}

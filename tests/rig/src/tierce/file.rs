@@ -44,6 +44,9 @@ pub struct Options {
     pub witnessed: Vec<String>,
     /// So many more tickets with nothing to run: t00000, t00001 and on.
     pub bare: usize,
+    /// Whether each site has its guard. Without one a killed agent's resources run on, which shows
+    /// that the witness would see it.
+    pub guarded: bool,
     /// Seed of the switch.
     pub seed: u64,
 }
@@ -56,6 +59,7 @@ impl Options {
             lease: Lease::METRO_FAST,
             witnessed: vec![ticket.to_owned()],
             bare: 0,
+            guarded: true,
             seed,
         }
     }
@@ -86,8 +90,8 @@ pub(super) fn site(o: &Options, dir: &Path, site: usize, programs: &Programs) ->
     if !o.lease.timing.is_empty() {
         let _ = writeln!(text, "timing = {{ {} }}", o.lease.timing);
     }
-    let guard = guard.display();
-    let _ = writeln!(text, "\n[guard]\nlast-resort = \"kill\"\nprogram = [\"{guard}\"]");
+    let (guard, resort) = (guard.display(), if o.guarded { "kill" } else { "off" });
+    let _ = writeln!(text, "\n[guard]\nlast-resort = \"{resort}\"\nprogram = [\"{guard}\"]");
     for (n, member) in NAMES.iter().enumerate() {
         let role = if n == THIRD { "arbitrator" } else { "site" };
         let _ = writeln!(

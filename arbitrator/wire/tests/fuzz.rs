@@ -7,12 +7,15 @@ mod common;
 use common::{envelope, samples};
 use tierce_tests::fuzz;
 use tierce_tests::memory::{Counting, peak};
-use tierce_ticket::entry::{Entry, Op, Payload};
-use tierce_ticket::ids::{Ballot, ClusterId, LogIndex, MemberId, SessionId, StoreId, TicketId};
+use tierce_ticket::entry::{Entry, Op, Payload, SiteState};
+use tierce_ticket::ids::{
+    Ballot, ClusterId, ConfigIndex, Incarnation, LogIndex, MemberId, SessionId, StoreId, TicketId,
+};
 use tierce_ticket::ledger::{Append, LedgerMessage, Round};
 use tierce_ticket::message::{Envelope, Hello, Message, Readiness, TicketReadiness};
 use tierce_wire::control::{
-    AlarmView, Ask, DecisionView, ErrorView, Reply, Request, StatusView, TenantView,
+    AlarmView, Ask, DecisionView, ErrorView, PolicyView, Reply, Request, StatusView, TenantView,
+    TicketView,
 };
 use tierce_wire::{MAX_MESSAGE_BYTES, Version, decode, encode};
 
@@ -49,19 +52,19 @@ fn messages() -> Vec<Vec<u8>> {
     let mut all = samples();
     let site = || "paris".parse().expect("a name");
     let ops = vec![
-        Op::OpenSession { site: site(), incarnation: Default::default(), supersedes: None },
+        Op::OpenSession { site: site(), incarnation: Incarnation::default(), supersedes: None },
         Op::CloseSession { session: SessionId(4) },
         Op::Expire { session: SessionId(4), votes: vec![] },
-        Op::DeclareSite { site: site(), state: Default::default(), note: "a note".to_owned() },
+        Op::DeclareSite { site: site(), state: SiteState::default(), note: "a note".to_owned() },
     ];
     all.push(append(vec![entry(1, ops.clone()), entry(2, ops)]));
     all.push(Message::Hello(Hello {
         role: tierce_ticket::configuration::Role::Site,
         store: StoreId([1; 16]),
         opened: 3,
-        boot: Default::default(),
+        boot: Incarnation::default(),
         digest: [2; 16],
-        config_index: Default::default(),
+        config_index: ConfigIndex::default(),
         wall_ms: 1,
         reply: None,
     }));
@@ -119,7 +122,7 @@ fn lines() -> Vec<Vec<u8>> {
     let requests = [
         Ask::Status { linear: true },
         Ask::Grant { name: name(), to: "paris".to_owned(), wait_ms: 1 },
-        Ask::SetTicket { name: name(), policy: Default::default() },
+        Ask::SetTicket { name: name(), policy: PolicyView::default() },
         Ask::SetAttribute { site: name(), ticket: None, name: name(), value: Some(name()) },
         Ask::Reload,
     ];
@@ -128,7 +131,7 @@ fn lines() -> Vec<Vec<u8>> {
         Reply::Done { text: name(), term: Some(1), index: None, took_ms: 4 },
         Reply::Status(Box::new(StatusView {
             alarms: vec![AlarmView::default()],
-            tickets: vec![Default::default()],
+            tickets: vec![TicketView::default()],
             ..StatusView::default()
         })),
         Reply::History { decisions: vec![DecisionView::default()] },

@@ -29,8 +29,8 @@ const PERIOD: Duration = Duration::from_millis(500);
 /// After the last session, until all is even.
 const SETTLE: Duration = Duration::from_secs(5);
 const WINDOW: Duration = Duration::from_secs(20);
-/// An answer after this long is none.
-const LATE: Duration = Duration::from_millis(500);
+/// An answer that has not come so long after the window is none.
+const LATE: Duration = Duration::from_secs(2);
 /// All sessions are open by then, or the window begins without them.
 const FORM: Duration = Duration::from_mins(5);
 
@@ -123,8 +123,12 @@ async fn work(args: &LoadArgs) -> anyhow::Result<()> {
     let window = Instant::now();
     load.run(WINDOW).await;
     let seconds = window.elapsed().as_secs_f64();
+    load.tally.open = false;
+    println!("{}", json!({ "now": "closes", "seconds": seconds }));
+    load.run(LATE).await;
     let unanswered = load.unanswered();
     let tally = &load.tally;
+    let lags: Vec<f64> = tally.lags_us.iter().map(|us| f64::from(*us) / 1_000.0).collect();
     let answered = tally.latencies_us.iter().map(|us| f64::from(*us) / 1_000.0);
     // What was not answered took longer than anything that was.
     let never = std::iter::repeat_n(f64::INFINITY, unanswered as usize);
@@ -133,7 +137,7 @@ async fn work(args: &LoadArgs) -> anyhow::Result<()> {
     let end = json!({
         "now": "ends", "seconds": seconds, "sent": tally.sent, "answers": tally.latencies_us.len(),
         "refused": tally.refused, "unanswered": unanswered, "missing": load.missing(),
-        "p50_ms": quantile(&all, 0.5), "p99_ms": quantile(&all, 0.99), "max_ms": slowest,
+        "p50_ms": quantile(&all, 0.5), "p99_ms": quantile(&all, 0.99), "max_ms": slowest, "lag_p99_ms": quantile(&lags, 0.99),
     });
     println!("{end}");
     // The measurer ends this process once it has looked at it.
@@ -214,12 +218,12 @@ impl Load {
     }
 
     fn begin(&mut self) {
-        self.tally = Tally::default();
+        self.tally = Tally { open: true, ..Tally::default() };
         self.sites.iter_mut().for_each(|(_, s)| s.begin());
     }
 
     fn unanswered(&self) -> u64 {
-        self.tally.unanswered + self.sites.iter().map(|(_, s)| s.unanswered(LATE)).sum::<u64>()
+        self.tally.unanswered + self.sites.iter().map(|(_, s)| s.unanswered()).sum::<u64>()
     }
 
     async fn run(&mut self, span: Duration) {
@@ -277,6 +281,9 @@ impl Load {
             }
             self.wakes.pop();
             if self.wake_of[n] == at {
+                if self.tally.open {
+                    self.tally.lags_us.push(at.elapsed().as_micros() as u32);
+                }
                 let (half, site) = &mut self.sites[n];
                 let said = site.tick(&self.halves[*half].link, &mut self.tally);
                 self.again(n);

@@ -87,11 +87,11 @@ pub(crate) fn run(run: &Run, table: &mut Table) -> anyhow::Result<()> {
     wait("begins")?;
     let before = daemon.cpu();
     let load_before = load.cpu();
-    let result = wait("ends")?;
-    let seconds = result["seconds"].as_f64().unwrap_or(1.0);
+    let seconds = wait("closes")?["seconds"].as_f64().unwrap_or(1.0);
     let percent = |d: Duration| 100.0 * d.as_secs_f64() / seconds;
     let arbitrator_cpu = percent((daemon.cpu() - before).all());
     let load_cpu = percent((load.cpu() - load_before).all());
+    let result = wait("ends")?;
     let rss = daemon.rss_kib() as f64 * 1024.0 / 1e6;
     let number = |key: &str| result[key].as_f64();
     eprintln!("   load: {result}");
@@ -101,6 +101,8 @@ pub(crate) fn run(run: &Run, table: &mut Table) -> anyhow::Result<()> {
     let p99 = number("p99_ms").filter(|_| number("missing") == Some(0.0));
     table.row("tenants.answer.p99", "ms", p99, None).bar(20.0).note(&what);
     table.row("tenants.answer.max", "ms", number("max_ms"), None);
+    let lag = table.row("tenants.lag-of-the-load.p99", "ms", number("lag_p99_ms"), None);
+    lag.note("how late the load was for its own work: part of every answer's time");
     table.row("tenants.answers", "1/s", number("answers").map(|a| a / seconds), None);
     table.row("tenants.unanswered", "renewals", number("unanswered"), None).note("slowest in p99");
     table.row("tenants.sessions-missing", "sessions", number("missing"), None);

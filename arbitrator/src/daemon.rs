@@ -110,6 +110,8 @@ struct Ground {
     control_path: PathBuf,
     metrics: Option<std::net::TcpListener>,
     recorder: RecorderAt,
+    /// Where how far stores have come is noted.
+    marks: PathBuf,
     status: OwnStatus,
     steps: Vec<Step>,
 }
@@ -137,7 +139,7 @@ impl Ground {
         let (recorder, recorder_dir) = recorder_place(target.as_ref())?;
         let status = OwnStatus::open();
         let mut steps = vec![no_new_privileges()];
-        let mut places = vec![data.root().to_owned(), recorder_dir];
+        let mut places = vec![data.root().to_owned(), recorder_dir.clone()];
         // Leaving the socket's name behind would do no harm; removing it is cleaner.
         places.extend(
             control_path
@@ -146,7 +148,18 @@ impl Ground {
                 .map(Path::to_owned),
         );
         steps.push(restrict_files(&Places(places)));
-        Ok(Self { data, lock, target, control, control_path, metrics, recorder, status, steps })
+        Ok(Self {
+            data,
+            lock,
+            target,
+            control,
+            control_path,
+            metrics,
+            recorder,
+            marks: recorder_dir,
+            status,
+            steps,
+        })
     }
 }
 
@@ -249,9 +262,9 @@ fn run(args: &RunArgs, ground: Ground) -> Result<ExitCode, Trouble> {
         .build()
         .map_err(Trouble::io("starting a runtime in", &args.data))?;
     let code = runtime.block_on(async {
-        let Ground { data, lock, target, control, control_path, metrics, recorder, status, mut steps } =
+        let Ground { data, lock, target, control, control_path, metrics, recorder, status, mut steps, marks } =
             ground;
-        let options = HostOptions { listen: args.listen, link: link_settings() };
+        let options = HostOptions { listen: args.listen, link: link_settings(), marks: Some(marks) };
         let host = Host::start(options)?;
         steps.push(become_user(target.as_ref())?);
         let trace = TraceOptions {

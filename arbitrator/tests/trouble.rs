@@ -269,7 +269,7 @@ impl Probe {
         let seq = RenewalSeq(self.seq);
         let renew = Message::Renew(Renew { session: SessionId(1), seq });
         let (cluster, from) = self.ids;
-        let envelope = Envelope { cluster, from, message: renew };
+        let envelope = Envelope { cluster, from, written: 0, message: renew };
         let bytes = Bytes::from(tierce_wire::encode(Version::V2, 0, &envelope).unwrap());
         let start = Instant::now();
         self.link.send_datagram(&self.tenant, &Name::new("arb").unwrap(), bytes).unwrap();

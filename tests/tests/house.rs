@@ -76,6 +76,7 @@ const TABLE: &[(&str, &str, &[&str])] = &[
     ("tierce-rig", "driver", &["tierce-wire"]),
     ("tierce-sim", "bin", &["tierce-ticket", "tierce-wire"]),
     ("tierce-bench", "bin", &["tierce-rig", "tierce-ticket", "tierce-wire", "tierce-link"]),
+    ("tierce-nemesis", "bin", &["tierce-rig"]),
 ];
 
 fn root() -> PathBuf {

@@ -11,12 +11,13 @@ use tierce_link::{
 };
 use tierce_store::{Completion, Owner, Recovered, Store, StoreError, StoreId, StoreKey, Writer};
 use tierce_ticket::configuration::Role;
-use tierce_ticket::durable::{Durable, Inconsistent, Record};
+use tierce_ticket::durable::{Age, Durable, Inconsistent, Record};
 use tierce_ticket::ids::{ClusterId, Incarnation, MemberName, StoreId as CoreStoreId};
 use tierce_ticket::member::{FoundingPlan, Member, MemberSettings};
 use tokio::sync::mpsc;
 
 use crate::clocks;
+use crate::mark::Mark;
 use crate::task::{self, MemberEvent, MemberHandle, Task, TaskInput};
 
 /// Submissions that may wait for the journal thread, all members together. The queue's memory is
@@ -38,6 +39,9 @@ pub struct HostOptions {
     pub listen: SocketAddr,
     /// Settings of the link.
     pub link: Settings,
+    /// A directory that a reboot empties and a backup does not hold, for marks of how far stores
+    /// have come (R5). Without one a member that starts again waits for the word of all others.
+    pub marks: Option<PathBuf>,
 }
 
 /// Where a member is reached, before the ledger says so.
@@ -101,6 +105,18 @@ pub enum HostError {
         /// What is needed.
         expected: String,
     },
+    /// The store is an older copy: this machine has written more to it since it was booted.
+    #[error(
+        "the store in {dir} is an older copy: it ends with record {has}, and this machine has written record {written} to it since it was booted; nothing was started, for promises and votes would be forgotten (R5); move it away, start empty and re-admit this member: tierce sites admit NAME"
+    )]
+    OlderStore {
+        /// Directory.
+        dir: PathBuf,
+        /// Its last record.
+        has: u64,
+        /// The last record that was written.
+        written: u64,
+    },
     /// The member is there already.
     #[error("tenant {0} has a member in this process already; remove it first")]
     Twice(String),
@@ -127,6 +143,7 @@ pub struct Host {
     writer: Arc<Writer>,
     inputs: Routes<String, TaskInput>,
     completions: Routes<StoreKey, Completion>,
+    marks: Option<PathBuf>,
 }
 
 impl Host {
@@ -157,7 +174,7 @@ impl Host {
         })?;
         let inputs: Routes<String, TaskInput> = Arc::default();
         tokio::spawn(route(events, inputs.clone()));
-        Ok(Self { link, writer: Arc::new(writer), inputs, completions })
+        Ok(Self { link, writer: Arc::new(writer), inputs, completions, marks: options.marks })
     }
 
     /// The address that was bound.
@@ -192,7 +209,13 @@ impl Host {
             return Err(HostError::Twice(options.tenant));
         }
         let (store, recovered) = open_store(&options)?;
-        let member = make_member(&options, &recovered)?;
+        let mark = self.marks.as_ref().and_then(|dir| Mark::open(dir, recovered.store_id));
+        let seen = mark.as_ref().and_then(|m| m.seen);
+        let (has, written) = (recovered.last_seq.0, seen.unwrap_or(0));
+        if written > has {
+            return Err(HostError::OlderStore { dir: options.store_dir, has, written });
+        }
+        let member = make_member(&options, &recovered, seen.is_some())?;
         let shown = self.link.add_tenant(&options.pki_dir, options.quota)?;
         if shown.identity != identity {
             let _ = self.link.remove_tenant(&identity.tenant);
@@ -214,8 +237,7 @@ impl Host {
             member,
             identity,
             self.link.clone(),
-            self.writer.clone(),
-            key,
+            (self.writer.clone(), key, mark),
             &options.peers,
         );
         let (inputs_route, completions_route) = (self.inputs.clone(), self.completions.clone());
@@ -295,7 +317,11 @@ fn random() -> Result<[u8; 16], HostError> {
         .map_err(|source| HostError::Io { what: "drawing a random number".to_owned(), source })
 }
 
-fn make_member(options: &MemberOptions, recovered: &Recovered) -> Result<Member, HostError> {
+fn make_member(
+    options: &MemberOptions,
+    recovered: &Recovered,
+    continued: bool,
+) -> Result<Member, HostError> {
     let mut durable = Durable::default();
     for r in &recovered.records {
         let unreadable = || Inconsistent(format!("a record of kind {} is unreadable", r.kind));
@@ -312,7 +338,8 @@ fn make_member(options: &MemberOptions, recovered: &Recovered) -> Result<Member,
         name: options.name.clone(),
         role: options.role,
         store: CoreStoreId(recovered.store_id.0),
-        opened: recovered.incarnation,
+        age: Age { opened: recovered.incarnation, written: recovered.last_seq.0 },
+        continued,
         boot: Incarnation(boot),
         seed: u64::from_le_bytes(seed),
         digest: options.digest,

@@ -14,6 +14,7 @@
 
 mod clocks;
 mod host;
+mod mark;
 mod task;
 
 pub use clocks::now;

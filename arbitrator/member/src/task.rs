@@ -14,7 +14,7 @@ use tierce_ticket::docket::Event;
 use tierce_ticket::durable::Record;
 use tierce_ticket::holder::{Able, Order};
 use tierce_ticket::ids::{LogIndex, MemberName, PersistId, RequestId};
-use tierce_ticket::member::{Alarm, Effect, Input, Member};
+use tierce_ticket::member::{Alarm, Effect, Input, Member, Standing};
 use tierce_ticket::message::{Envelope, Lane, Message};
 use tierce_ticket::time::Now;
 use tierce_wire::Version;
@@ -23,6 +23,7 @@ use tokio::time::{Instant as Timer, sleep_until};
 
 use crate::clocks;
 use crate::host::{PeerAddress, RECORD_KIND, peer_identity};
+use crate::mark::Mark;
 
 /// Writes of one member that may be under way; more means a disk that does not keep up.
 pub(crate) const MAX_OUTSTANDING_WRITES: usize = 1_024;
@@ -232,6 +233,7 @@ pub(crate) struct Task {
     link: Link,
     writer: Arc<Writer>,
     key: StoreKey,
+    mark: Option<Mark>,
     events: mpsc::Sender<MemberEvent>,
     stats: Arc<Stats>,
     versions: BTreeMap<MemberName, Version>,
@@ -252,8 +254,7 @@ impl Task {
         member: Member,
         identity: Identity,
         link: Link,
-        writer: Arc<Writer>,
-        key: StoreKey,
+        (writer, key, mark): (Arc<Writer>, StoreKey, Option<Mark>),
         peers: &[PeerAddress],
     ) -> (Self, mpsc::Receiver<MemberEvent>, Arc<Stats>) {
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
@@ -265,6 +266,7 @@ impl Task {
             link,
             writer,
             key,
+            mark,
             events,
             stats: stats.clone(),
             versions: BTreeMap::new(),
@@ -339,6 +341,20 @@ impl Task {
     fn step(&mut self, input: Input) {
         Stats::bump(&self.stats.steps);
         self.member.step(clocks::now(), input);
+        self.note();
+    }
+
+    /// Notes how far the store has come, before anything leaves that says so. One that nobody has
+    /// confirmed yet may be an older copy: what is written to it proves nothing.
+    fn note(&mut self) {
+        let Some(mark) = &mut self.mark else { return };
+        if *self.member.standing() != Standing::TakingPart {
+            return;
+        }
+        if let Err(e) = mark.note(self.member.durable_records()) {
+            tracing::warn!("how far the store has come is noted no more: {e}");
+            self.mark = None;
+        }
     }
 
     // ----- in ----------------------------------------------------------------------------
@@ -414,19 +430,22 @@ impl Task {
     }
 
     fn completed(&mut self, done: Completion) {
-        if let Err(e) = done.result {
-            self.fatal = Some(format!("{e}; {}; next: {}", e.effect(), e.next_step()));
-            return;
-        }
+        let last = match done.result {
+            Ok(last) => last.0,
+            Err(e) => {
+                self.fatal = Some(format!("{e}; {}; next: {}", e.effect(), e.next_step()));
+                return;
+            }
+        };
         self.step(Input::Able(Able::Journal));
         if done.what == What::Pulse {
             self.pulse_out = false;
         } else {
-            self.acknowledge(done.batch_id);
+            self.acknowledge(done.batch_id, last);
         }
     }
 
-    fn acknowledge(&mut self, id: u64) {
+    fn acknowledge(&mut self, id: u64, last: u64) {
         while let Some((first, at)) = self.submitted.front().copied() {
             if first > id {
                 break;
@@ -440,6 +459,11 @@ impl Task {
         }
         self.acked = PersistId(id);
         self.step(Input::Persisted(PersistId(id)));
+        if self.member.durable_records() != last {
+            let counted = self.member.durable_records();
+            self.fatal = Some(format!("the journal is at record {last}, its member at {counted}"));
+            return;
+        }
         while let Some((after, ..)) = self.held.front() {
             if *after > self.acked {
                 break;

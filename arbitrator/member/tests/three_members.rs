@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tierce_link::{Ca, Name, Refusal, Role as LinkRole, Settings, Tenant, TenantQuota};
-use tierce_member::{Host, HostOptions, MemberEvent, MemberHandle, MemberOptions, PeerAddress};
+use tierce_member::{
+    Host, HostError, HostOptions, MemberEvent, MemberHandle, MemberOptions, PeerAddress,
+};
 use tierce_ticket::command::{Command, Outcome};
 use tierce_ticket::configuration::Role;
 use tierce_ticket::entry::{LossPolicy, Mode, Policy, Regrant};
 use tierce_ticket::holder::{Able, Holder, Order};
 use tierce_ticket::ids::{MemberName, TicketName};
-use tierce_ticket::member::{FoundingPlan, Input, Member, PlannedMember, Standing};
+use tierce_ticket::member::{Alarm, FoundingPlan, Input, Member, PlannedMember, Standing};
 use tierce_ticket::message::Readiness;
 use tierce_ticket::timing::Profile;
 use tierce_wire::{ALPN_V1, ALPN_V2};
@@ -38,6 +40,8 @@ struct Seat {
 struct Lab {
     dir: TempDir,
     ports: Vec<SocketAddr>,
+    /// What the machine remembers until it is booted again.
+    memory: TempDir,
 }
 
 impl Lab {
@@ -54,7 +58,8 @@ impl Lab {
             let s = UdpSocket::bind("127.0.0.1:0").expect("a port");
             s.local_addr().expect("an address")
         };
-        Self { dir, ports: (0..3).map(|_| free()).collect() }
+        let memory = TempDir::new_in("/dev/shm").expect("a tmpfs");
+        Self { dir, ports: (0..3).map(|_| free()).collect(), memory }
     }
 
     fn start(&self, i: usize) -> Seat {
@@ -63,6 +68,10 @@ impl Lab {
 
     /// A member whose release speaks these versions.
     fn start_offering(&self, i: usize, versions: &[&[u8]]) -> Seat {
+        self.try_start(i, versions).expect("a member")
+    }
+
+    fn try_start(&self, i: usize, versions: &[&[u8]]) -> Result<Seat, HostError> {
         let (n, role) = NAMES[i];
         let timing = Profile::MetroFast.timing();
         let planned = |(i, (n, role)): (usize, &(&str, Role))| PlannedMember {
@@ -81,24 +90,24 @@ impl Lab {
             .collect();
         let mut link = Settings::for_period(timing.renew_every, timing.losses);
         link.alpns = versions.iter().map(|v| v.to_vec()).collect();
-        let host = Host::start(HostOptions { listen: self.ports[i], link }).expect("a socket");
+        let marks = Some(self.memory.path().join(n));
+        let options = HostOptions { listen: self.ports[i], link, marks };
+        let host = Host::start(options).expect("a socket");
         let home: &Path = &self.dir.path().join(n);
         let site = role == Role::Site;
-        let (member, events) = host
-            .add_member(MemberOptions {
-                tenant: "acme".to_owned(),
-                name: name(n),
-                role,
-                store_dir: home.join("store"),
-                pki_dir: home.join("pki"),
-                digest: if site { [7; 16] } else { [0; 16] },
-                plan: site.then_some(FoundingPlan { members, timing }),
-                peers: if site { peers } else { vec![] },
-                quota: TenantQuota::default(),
-            })
-            .expect("a member");
+        let (member, events) = host.add_member(MemberOptions {
+            tenant: "acme".to_owned(),
+            name: name(n),
+            role,
+            store_dir: home.join("store"),
+            pki_dir: home.join("pki"),
+            digest: if site { [7; 16] } else { [0; 16] },
+            plan: site.then_some(FoundingPlan { members, timing }),
+            peers: if site { peers } else { vec![] },
+            quota: TenantQuota::default(),
+        })?;
         tokio::spawn(node(member.clone(), events, timing.renew_every));
-        Seat { host, member }
+        Ok(Seat { host, member })
     }
 }
 
@@ -205,6 +214,48 @@ async fn a_ticket_is_granted_moved_and_taken_over_and_survives_restarts() {
     until("london's docket", &london, |m| holder(m).as_deref() == Some("paris")).await;
     let read = london.member.command(Command::Read).await;
     assert!(matches!(read, Outcome::Done { .. }), "{read:?}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("a store") {
+        let entry = entry.expect("a file");
+        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+    }
+}
+
+/// A backup of a voter's store that was made while it ran, put back (R5): found by the machine
+/// itself as long as it was not booted, and by the other voters after that.
+#[tokio::test]
+async fn a_store_put_back_from_a_backup_is_refused_by_its_machine_and_by_the_others() {
+    let lab = Lab::new();
+    let mut seats: Vec<Seat> = (0..3).map(|i| lab.start(i)).collect();
+    for s in &seats {
+        until("service", s, in_service).await;
+    }
+    let (store, backup) = (lab.dir.path().join("third/store"), lab.dir.path().join("backup"));
+    copy(&store, &backup);
+    make_ticket(&seats[0]).await;
+    until("the ticket", &seats[2], |m| {
+        m.docket().is_some_and(|d| d.ticket_named(&web()).is_some())
+    })
+    .await;
+    sleep(Duration::from_millis(300)).await; // the others write down how far it has come
+    let third = seats.remove(2);
+    third.member.shutdown().await;
+    third.host.shutdown("test").await;
+    drop(third);
+    sleep(Duration::from_millis(500)).await; // its socket is closed by then
+    copy(&backup, &store);
+    let refused = lab.try_start(2, &[ALPN_V2, ALPN_V1]).err().expect("its machine knows better");
+    assert!(matches!(refused, HostError::OlderStore { .. }), "{refused}");
+    sleep(Duration::from_millis(500)).await; // its socket is closed by then
+
+    copy(&backup, &store);
+    std::fs::remove_dir_all(lab.memory.path().join("third")).expect("booted");
+    let third = lab.start(2);
+    let out = |m: &Member| matches!(m.standing(), Standing::Out(Alarm::OlderStore { .. }));
+    until("the others' refusal", &third, out).await;
 }
 
 /// The version agreed with each peer, as this member's connections have it.

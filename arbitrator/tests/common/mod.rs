@@ -304,7 +304,9 @@ impl Sites {
         let local = "127.0.0.1:0".parse().unwrap();
         let hosts: Vec<Host> = names
             .iter()
-            .map(|_| Host::start(HostOptions { listen: local, link: link.clone() }).unwrap())
+            .map(|_| {
+                Host::start(HostOptions { listen: local, link: link.clone(), marks: None }).unwrap()
+            })
             .collect();
         let mut members: Vec<PlannedMember> = names
             .iter()

@@ -3,6 +3,7 @@
 //! The rest (promises, leases, readiness) is forgotten on purpose: R4's quarantine replaces it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -28,15 +29,38 @@ pub enum Record {
     Fence(FenceVote),
     /// The largest T ever promised (R1, R2).
     MaxPromise(Duration),
-    /// The newest opening seen of another member's store (R5).
+    /// How far another member's store had come when it was last heard of (R5).
     Seen {
         /// Whose.
         store: StoreId,
-        /// Opening count.
-        opened: u64,
+        /// How far.
+        age: Age,
         /// Which start it belonged to.
         boot: Incarnation,
     },
+}
+
+/// How far a store has come (R5). It only grows; a store that comes back with less is a copy that
+/// was made earlier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Age {
+    /// How often it was opened.
+    pub opened: u64,
+    /// How many records were written to it, durably; 0: not told.
+    pub written: u64,
+}
+
+impl Age {
+    /// Whether a store that was once of this age may be of that age at a later opening.
+    pub fn may_become(self, later: Age) -> bool {
+        self.opened < later.opened && (later.written == 0 || self.written <= later.written)
+    }
+}
+
+impl fmt::Display for Age {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "opening {}, record {}", self.opened, self.written)
+    }
 }
 
 /// Why a journal does not make a member.
@@ -55,8 +79,8 @@ pub struct Durable {
     pub fences: BTreeMap<FenceTarget, FenceVote>,
     /// Largest T ever promised.
     pub max_promise: Duration,
-    /// Newest openings seen of other stores.
-    pub seen: BTreeMap<StoreId, (u64, Incarnation)>,
+    /// How far other stores had come, and in which start.
+    pub seen: BTreeMap<StoreId, (Age, Incarnation)>,
 }
 
 impl Durable {
@@ -76,8 +100,8 @@ impl Durable {
                 self.fences.insert(vote.target, vote);
             }
             Record::MaxPromise(t) => self.max_promise = self.max_promise.max(t),
-            Record::Seen { store, opened, boot } => {
-                self.seen.insert(store, (opened, boot));
+            Record::Seen { store, age, boot } => {
+                self.seen.insert(store, (age, boot));
             }
         }
         Ok(())

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Outcome};
 use crate::configuration::{Configuration, Role};
+use crate::durable::Age;
 use crate::entry::{FenceTarget, FenceVote};
 use crate::ids::{
     ClusterId, ConfigIndex, Incarnation, MemberId, RenewalSeq, RequestId, SessionId, StoreId, Term,
@@ -26,6 +27,8 @@ pub struct Envelope {
     pub cluster: ClusterId,
     /// The sender's number there; 0 before it has one.
     pub from: MemberId,
+    /// How many records the sender's store has durably when this leaves (R5); 0: not told.
+    pub written: u64,
     /// What it says.
     pub message: Message,
 }
@@ -110,8 +113,9 @@ pub struct Hello {
     pub config_index: ConfigIndex,
     /// The sender's wall clock, milliseconds since 1970, to tell people of skew.
     pub wall_ms: u64,
-    /// Answer to the receiver's own hello, when this is one.
-    pub reply: Option<HelloReply>,
+    /// Answer to the receiver's own hello, when this is one, and which start of the receiver had
+    /// sent that: an answer to its hello before a restart says nothing of it as it is now.
+    pub reply: Option<(Incarnation, HelloReply)>,
 }
 
 /// What a member says to another's hello.
@@ -119,10 +123,10 @@ pub struct Hello {
 pub enum HelloReply {
     /// Its store is the one that the cluster knows, and no older copy as far as is seen here.
     Known,
-    /// A newer opening of its store was seen: this one is an older copy, or a second one (R5).
+    /// Its store was seen to have come further: this one is an older copy, or a second one (R5).
     Older {
-        /// The newest opening seen.
-        seen: u64,
+        /// How far.
+        seen: Age,
     },
     /// Its store is none of the cluster's: it must be admitted (R5).
     Stranger,

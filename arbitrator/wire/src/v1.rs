@@ -1,4 +1,5 @@
-//! Version 1 of the format: as version 2, but a voter's answer carries no clock.
+//! Version 1 of the format: as version 2, but a voter's answer carries no clock, and nobody tells
+//! how many records its store has (R5).
 //!
 //! Only what differs is written again; the order of the variants is the format.
 
@@ -93,6 +94,6 @@ impl From<Envelope> for v2::Envelope {
             }
             Message::Readiness(r) => v2::Message::Readiness(r),
         };
-        Self { cluster: e.cluster, from: e.from, message }
+        Self { cluster: e.cluster, from: e.from, written: 0, message }
     }
 }

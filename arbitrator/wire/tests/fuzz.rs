@@ -106,7 +106,8 @@ fn a_message_of_very_many_small_operations_takes_no_more_memory_than_an_honest_o
         ("many entries", append(short(many / 4))),
         ("readiness", readiness(vec![(TicketId(1), TicketReadiness::default()); many])),
     ] {
-        let envelope = Envelope { cluster: ClusterId([1; 16]), from: MemberId(1), message };
+        let envelope =
+            Envelope { cluster: ClusterId([1; 16]), from: MemberId(1), written: 5, message };
         let bytes = encode(Version::V2, 1, &envelope).expect("it fits a frame");
         assert!(bytes.len() > 1_000_000 && bytes.len() <= MAX_MESSAGE_BYTES, "{what}");
         let (decoded, held) = peak(|| decode(&bytes));

@@ -111,7 +111,8 @@ pub(super) async fn start(
 
     let timing = config.timing();
     let link = Settings::for_period(timing.renew_every, timing.losses);
-    let host = Host::start_for_one(HostOptions { listen: config.listen, link })?;
+    let marks = tierce_trace::default_recorder_dir().ok();
+    let host = Host::start_for_one(HostOptions { listen: config.listen, link, marks })?;
     let (member, member_events) = host.add_member(member_options(&config)?)?;
     serve_joins(&host, &config);
 

@@ -350,6 +350,7 @@ fn arbitrator(dir: PathBuf, port: u16) -> mpsc::Sender<()> {
             let host = Host::start(HostOptions {
                 listen: format!("127.0.0.1:{port}").parse().expect("an address"),
                 link: Settings::for_period(timing.renew_every, timing.losses),
+                marks: None,
             })
             .expect("a host");
             let options = MemberOptions {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal};
 use tempfile::TempDir;
 
+use crate::disk::unmount_below;
 use crate::error::{Result, RigError};
 use crate::limits::{LOG_TAIL, LOOK};
 
@@ -64,6 +65,7 @@ fn remove_own_directories() {
     let places = PLACES.iter().map(PathBuf::from).chain([std::env::temp_dir()]);
     for entry in places.flat_map(std::fs::read_dir).flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(&own_prefix()) {
+            unmount_below(&entry.path());
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

@@ -18,27 +18,34 @@
 //! * *Same for both.* No rule of the switch knows which product's packets it carries; the only look
 //!   into a packet is [`net::Look`], for a peer whose datagrams are not encrypted.
 //!
-//! Reading order: `net` (namespaces, switch) → `machine` (power on, processes, power off) →
-//! `witness` (what really ran) → `tierce`, `booth` (the products).
+//! Reading order: `net` (namespaces, switch) → `machine` (power on, processes, power off), `disk`,
+//! `freezer` → `witness` (what really ran), `shared` (what a fenced store took) → `tierce`, `booth`
+//! (the products).
 
 pub mod booth;
 mod build;
 mod clock;
+mod disk;
 mod error;
 mod files;
+mod freezer;
 pub mod limits;
 mod machine;
 pub mod net;
 mod proc;
 mod random;
+mod shared;
 pub mod tierce;
 mod witness;
 
 pub use build::Programs;
 pub use clock::{Mono, mono_of_utc};
+pub use disk::{Disk, own_mounts};
 pub use error::{Result, RigError};
 pub use files::{Lines, directory, directory_in, tidy_on_signals, until};
+pub use freezer::Frozen;
 pub use machine::Machine;
 pub use proc::{Cpu, Proc, cpu_of, rss_kib_of};
 pub use random::Random;
+pub use shared::{Shared, Write, write_to};
 pub use witness::{Life, Witness, both, lives};

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const MAX_MACHINES: usize = 7;
 /// Packets on their way in one switch; what comes beyond is dropped and counted, as in a router.
 pub const MAX_IN_FLIGHT: usize = 65_536;
+/// Longest wait of a packet for its turn on a narrow line.
+pub const QUEUE: Duration = Duration::from_millis(200);
 /// Longest packet: the machines' interfaces take 1,500 bytes.
 pub const MAX_PACKET_BYTES: usize = 2_048;
 /// Interface and switch names none of these longer.

@@ -19,7 +19,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 
 use crate::error::{Result, RigError};
@@ -160,9 +160,13 @@ impl Machine {
         }
         self.space.place(&mut command)?;
         let mounts = Arc::clone(&power.mounts);
-        // SAFETY: runs in the child between fork and exec; one system call on an open handle.
+        // SAFETY: runs in the child between fork and exec; system calls on what is at hand.
         unsafe {
-            command.pre_exec(move || Ok(setns(&*mounts, CloneFlags::CLONE_NEWNS)?));
+            command.pre_exec(move || {
+                // Signals that the rig keeps for itself must reach the machine's programs.
+                SigSet::empty().thread_set_mask()?;
+                Ok(setns(&*mounts, CloneFlags::CLONE_NEWNS)?)
+            });
         }
         Ok(ask(jobs, command))
     }

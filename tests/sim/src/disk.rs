@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use tierce_ticket::durable::Record;
+use tierce_ticket::durable::{Age, Record};
 use tierce_ticket::ids::{PersistId, StoreId};
 
 use crate::lots::Lots;
@@ -17,6 +17,14 @@ struct Write {
     id: PersistId,
     records: Vec<Record>,
     checkpoint: bool,
+}
+
+/// A copy of a store.
+#[derive(Clone, Debug)]
+pub struct Backup {
+    store: StoreId,
+    records: Vec<Record>,
+    age: Age,
 }
 
 /// How writes end.
@@ -33,8 +41,11 @@ pub enum Health {
 pub struct Disk {
     /// Identity of the store on it.
     pub store: StoreId,
-    /// How often that store was opened.
-    pub opened: u64,
+    /// How far that store has come.
+    pub age: Age,
+    /// What the machine remembers outside of the disk, until it is off: records known as durable in
+    /// a store in which nothing is missing.
+    pub mark: Option<u64>,
     /// What is durable.
     records: Vec<Record>,
     under_way: VecDeque<Write>,
@@ -55,7 +66,8 @@ impl Disk {
     pub fn new(store: StoreId) -> Self {
         Self {
             store,
-            opened: 0,
+            age: Age::default(),
+            mark: None,
             records: Vec::new(),
             under_way: VecDeque::new(),
             acked: PersistId(0),
@@ -84,6 +96,7 @@ impl Disk {
             if w.checkpoint {
                 self.records.clear();
             }
+            self.age.written += w.records.len() as u64;
             self.records.extend(w.records);
         }
     }
@@ -112,13 +125,15 @@ impl Disk {
     }
 
     /// What a backup would contain now.
-    pub fn backup(&self) -> (Vec<Record>, u64) {
-        (self.records.clone(), self.opened)
+    pub fn backup(&self) -> Backup {
+        Backup { store: self.store, records: self.records.clone(), age: self.age }
     }
 
-    /// Such a backup is put back.
-    pub fn restore(&mut self, backup: (Vec<Record>, u64)) {
-        (self.records, self.opened) = backup;
-        self.under_way.clear();
+    /// Such a backup is put back; one of another store has been replaced for good.
+    pub fn restore(&mut self, backup: Backup) {
+        if backup.store == self.store {
+            (self.records, self.age) = (backup.records, backup.age);
+            self.under_way.clear();
+        }
     }
 }

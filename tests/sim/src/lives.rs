@@ -1,11 +1,12 @@
 //! Lives of nodes: start, crash, power, stores, freezing, pausing, and cuts between them.
 
 use tierce_ticket::configuration::Role;
-use tierce_ticket::durable::{Durable, Record};
+use tierce_ticket::durable::Durable;
 use tierce_ticket::ids::{ClusterId, Incarnation, MemberName};
 use tierce_ticket::member::{FoundingPlan, Input, Member, MemberSettings, PlannedMember};
 use tierce_ticket::time::HolderTime;
 
+use crate::disk::Backup;
 use crate::world::{What, World, note};
 
 impl World {
@@ -13,6 +14,11 @@ impl World {
     pub fn start(&mut self, i: usize) {
         if self.nodes[i].disk.rotten {
             note!(self, "{:<6} refuses its damaged store", self.nodes[i].name);
+            return;
+        }
+        let disk = &self.nodes[i].disk;
+        if disk.mark.is_some_and(|written| written > disk.age.written) {
+            note!(self, "{:<6} refuses its older store", self.nodes[i].name);
             return;
         }
         let clock = self.clock(i);
@@ -25,7 +31,7 @@ impl World {
         let random = self.lots.draw();
         let n = &mut self.nodes[i];
         n.life += 1;
-        n.disk.opened += 1;
+        n.disk.age.opened += 1;
         n.frozen = false;
         n.held.clear();
         n.inbox.clear();
@@ -39,7 +45,8 @@ impl World {
             name: n.name.clone(),
             role: n.role,
             store: n.disk.store,
-            opened: n.disk.opened,
+            age: n.disk.age,
+            continued: n.disk.mark.is_some(),
             boot: Incarnation(boot),
             seed: random,
             digest: if n.role == Role::Site { [7; 16] } else { [0; 16] },
@@ -94,6 +101,7 @@ impl World {
         self.resume_guest(i);
         self.crash(i);
         let n = &mut self.nodes[i];
+        n.disk.mark = None;
         n.running.clear();
         n.guard_d.clear();
         n.pinned.clear();
@@ -107,12 +115,12 @@ impl World {
     }
 
     /// What a backup of the store would contain now.
-    pub fn copy_store(&self, i: usize) -> (Vec<Record>, u64) {
+    pub fn copy_store(&self, i: usize) -> Backup {
         self.nodes[i].disk.backup()
     }
 
     /// Puts such a backup back.
-    pub fn restore_store(&mut self, i: usize, backup: (Vec<Record>, u64)) {
+    pub fn restore_store(&mut self, i: usize, backup: Backup) {
         self.nodes[i].disk.restore(backup);
     }
 

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use tierce_ticket::command::Command;
 use tierce_ticket::entry::{Note, Proof};
 use tierce_ticket::ids::{StoreId, TicketName};
+use tierce_ticket::limits::COMMAND_WAIT;
 use tierce_ticket::member::{Input, Standing};
 use tierce_ticket::timing::{Profile, Timing};
 use tierce_wire::Version;
 
-use crate::disk::Health;
+use crate::disk::{Backup, Health};
 use crate::lots::Lots;
+use crate::node::Node;
 use crate::story::ticket;
 use crate::weather::Weather;
 use crate::{MS, World};
@@ -74,6 +76,8 @@ pub enum Fault {
     MendDisk(usize),
     Rot(usize),
     Wipe(usize),
+    Backup(usize),
+    Restore { who: usize, rebooted: bool },
     ClockRate(usize, u64),
     Downgrade(usize),
     Upgrade(usize),
@@ -111,6 +115,8 @@ impl Fault {
             Self::MendDisk(_) => "mend-disk",
             Self::Rot(_) => "rot",
             Self::Wipe(_) => "wipe",
+            Self::Backup(_) => "backup",
+            Self::Restore { .. } => "restore",
             Self::ClockRate(..) => "clock-rate",
             Self::Downgrade(_) => "downgrade",
             Self::Upgrade(_) => "upgrade",
@@ -130,7 +136,7 @@ impl Fault {
 }
 
 /// Every kind that a long run must have done while a ticket was held.
-pub const KINDS: [&str; 31] = [
+pub const KINDS: [&str; 33] = [
     "crash",
     "power-off",
     "start",
@@ -148,6 +154,8 @@ pub const KINDS: [&str; 31] = [
     "mend-disk",
     "rot",
     "wipe",
+    "backup",
+    "restore",
     "clock-rate",
     "downgrade",
     "upgrade",
@@ -222,6 +230,7 @@ fn one(lots: &mut Lots, setting: &Setting, lasting: u64) -> Vec<(u64, Fault)> {
             let back = (lasting + 1, Fault::Admit { at: other, who: n });
             vec![(0, Fault::Remove { at: other, who: n }), (lasting, Fault::Wipe(n)), back]
         }
+        14 => mended(Fault::Backup(n), Fault::Restore { who: n, rebooted: lots.percent(50) }),
         15 => mended(Fault::Downgrade(n), Fault::Upgrade(n)),
         16 => mended(Fault::SlowStop(n, true), Fault::SlowStop(n, false)),
         17 if setting.untrusted => mended(Fault::PauseGuest(n), Fault::ResumeGuest(n)),
@@ -249,6 +258,11 @@ pub struct Conductor {
     /// Nodes whose store is lost or removed, with that store; never more than a minority, or nobody
     /// could decide.
     pub lost: BTreeMap<usize, StoreId>,
+    /// Until when a removal that was asked for may still be carried out: the node may be back under
+    /// a new number by then, and is removed again.
+    pub removing: BTreeMap<usize, u64>,
+    /// Copies of stores, made while nobody spoke version 1.
+    pub backups: BTreeMap<usize, Backup>,
 }
 
 impl Conductor {
@@ -290,9 +304,23 @@ impl Conductor {
                 self.lost.entry(n).or_insert(w.nodes[n].disk.store);
                 self.start_empty(w, n);
             }
+            Fault::Backup(n) => {
+                self.backups.insert(n, w.copy_store(n));
+            }
+            Fault::Restore { who, rebooted } if self.may_restore(w, who) => {
+                let Some(backup) = self.backups.remove(&who) else { return false };
+                self.lost.entry(who).or_insert(w.nodes[who].disk.store);
+                if rebooted {
+                    w.power_off(who);
+                } else {
+                    w.crash(who);
+                }
+                w.restore_store(who, backup);
+                w.start(who);
+            }
             Fault::ClockRate(n, ppm) => w.set_rate(n, ppm),
-            Fault::Downgrade(n) => return Self::change_version(w, n, Version::V1),
-            Fault::Upgrade(n) => return Self::change_version(w, n, Version::V2),
+            Fault::Downgrade(n) => return self.change_version(w, n, Version::V1),
+            Fault::Upgrade(n) => return self.change_version(w, n, Version::V2),
             Fault::SlowStop(n, slow) => w.nodes[n].slow_stop = slow,
             Fault::Fence(n) => return Self::fence(w, n),
             Fault::Admit { at, who } if w.nodes[who].acts() => {
@@ -302,6 +330,8 @@ impl Conductor {
                 let known = Self::ask(w, at, Command::Remove { name: w.nodes[who].name.clone() });
                 if known {
                     self.lost.entry(who).or_insert(w.nodes[who].disk.store);
+                    let lasts = setting.timing().promise * 4 + COMMAND_WAIT * 2;
+                    self.removing.insert(who, w.now + lasts.as_nanos() as u64);
                 }
                 return known;
             }
@@ -348,12 +378,25 @@ impl Conductor {
                     })
                 })
             });
-            node.disk.rotten || node.disk.store == *store || !back || !voter
+            let removing = self.removing.get(n).is_some_and(|until| w.now < *until);
+            removing || node.disk.rotten || node.disk.store == *store || !back || !voter
         });
     }
 
     fn may_lose(&self, w: &World, n: usize) -> bool {
         self.lost.contains_key(&n) || self.lost.len() < (w.nodes.len() - 1) / 2
+    }
+
+    /// An older copy is found where all others can be asked, and they tell how far their stores have
+    /// come, which version 1 does not (R5).
+    fn may_restore(&self, w: &World, n: usize) -> bool {
+        let others = || (0..w.nodes.len()).filter(|i| *i != n);
+        let asked = |i: usize| w.nodes[i].acts() && w.weather.connects(i, n);
+        let told = |x: &Node| x.speaks == Version::V2;
+        self.may_lose(w, n)
+            && w.nodes[n].acts()
+            && others().all(|i| asked(i) && w.weather.connects(n, i))
+            && w.nodes.iter().all(told)
     }
 
     /// A new, empty store, and a start on it.
@@ -365,9 +408,10 @@ impl Conductor {
         w.start(n);
     }
 
-    fn change_version(w: &mut World, n: usize, version: Version) -> bool {
+    fn change_version(&mut self, w: &mut World, n: usize, version: Version) -> bool {
         let change = w.nodes[n].acts() && w.nodes[n].speaks != version;
         if change {
+            self.backups.clear();
             w.crash(n);
             w.nodes[n].speaks = version;
             w.start(n);

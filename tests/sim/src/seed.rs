@@ -152,14 +152,6 @@ fn live_on(w: &mut World, setting: &Setting, conductor: &mut Conductor) {
     }
     w.heal();
     w.run_for(3 * t);
-    for i in 0..w.nodes.len() {
-        // What its audit tells the operator: restart the agent once the cause is known.
-        let holder = w.nodes[i].member.as_ref().and_then(Member::holder);
-        if holder.is_some_and(|h| h.distrusted().is_some()) {
-            w.crash(i);
-            w.start(i);
-        }
-    }
     bring_back(w, conductor, t);
     serve(w, setting, t);
     w.run_for(t);
@@ -171,9 +163,27 @@ fn docket(n: &crate::node::Node) -> &Docket {
     n.member.as_ref().and_then(Member::docket).expect("every member has a docket again")
 }
 
+/// What its audit tells the operator of a site: restart the agent once the cause is known. It is
+/// confirmed within T.
+fn restart_distrusted(w: &mut World, t: u64) {
+    let distrusted = |n: &crate::node::Node| {
+        let m = n.member.as_ref().filter(|m| *m.standing() == Standing::TakingPart);
+        m.and_then(Member::holder).is_some_and(|h| h.distrusted().is_some())
+    };
+    let all: Vec<usize> = (0..w.nodes.len()).filter(|i| distrusted(&w.nodes[*i])).collect();
+    for i in &all {
+        w.crash(*i);
+        w.start(*i);
+    }
+    if !all.is_empty() {
+        w.run_for(2 * t);
+    }
+}
+
 /// Lost stores are admitted again, one after the other, as an operator would.
 fn bring_back(w: &mut World, conductor: &mut Conductor, t: u64) {
     for _ in 0..3 * w.nodes.len() {
+        restart_distrusted(w, t);
         conductor.notice(w);
         let out = |i: &usize| {
             let standing = w.nodes[*i].member.as_ref().map(Member::standing);
@@ -191,6 +201,9 @@ fn bring_back(w: &mut World, conductor: &mut Conductor, t: u64) {
         let _ = w.decide(leader, Conductor::admit(w, i));
         w.run_for(2 * t);
     }
+    // A clock's error over a pause shows when the audit has seen enough of it.
+    w.run_for(t);
+    restart_distrusted(w, t);
     let back = w.run_until(15 * t, World::all_take_part);
     assert!(back, "not all take part again");
 }

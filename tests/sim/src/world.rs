@@ -8,7 +8,7 @@ use tierce_ticket::durable::Record;
 use tierce_ticket::holder::{Able, Holder};
 use tierce_ticket::ids::{MemberName, PersistId, RequestId, StoreId, Term, TicketId};
 use tierce_ticket::ledger::Ledger;
-use tierce_ticket::member::{Effect, Input, Member};
+use tierce_ticket::member::{Effect, Input, Member, Standing};
 use tierce_ticket::message::{Envelope, Lane, Message, Readiness};
 use tierce_ticket::time::{HolderTime, Now, VoterTime};
 use tierce_ticket::timing::{Profile, Timing};
@@ -232,6 +232,10 @@ impl World {
         }
         self.tell_ready(i);
         let clock = self.clock(i);
+        let n = &mut self.nodes[i];
+        if let Some(m) = n.member.as_ref().filter(|m| *m.standing() == Standing::TakingPart) {
+            n.disk.mark = Some(m.durable_records());
+        }
         if let Some(m) = &self.nodes[i].member {
             let wake = m.poll_deadline(clock);
             let v = wake.voter.map(VoterTime::as_nanos);

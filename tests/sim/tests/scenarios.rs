@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tierce_ticket::command::{AttributeScope, Command, Outcome, RefusalCode};
 use tierce_ticket::configuration::Role;
-use tierce_ticket::entry::{LossPolicy, Mode, Policy, Proof, Regrant};
+use tierce_ticket::entry::{LossPolicy, Mode, Note, Policy, Proof, Regrant};
 use tierce_ticket::holder::Holder;
 use tierce_ticket::ids::{AttributeName, StoreId, TicketId};
 use tierce_ticket::member::{Alarm, Input, Standing};
@@ -493,26 +493,78 @@ fn a_wiped_voter_is_brought_up_with_a_state_of_many_parts() {
     assert!(w.run_until(4_000, |w| w.runs_at(WEB) == Some("b")), "it votes\n{}", tail(&w.log));
 }
 
-#[test]
-fn a_store_restored_from_an_older_copy_refuses_to_take_part() {
+/// A voter whose store was put back as it was 2 s ago, copied in the same opening, when the machine
+/// was booted since (`rebooted`) or only the process was started.
+fn put_back(rebooted: bool) -> World {
     let mut w = World::with_ticket(18, 2, 1, Mode::Auto);
-    w.crash(2);
+    w.run_for(100);
     let copy = w.copy_store(2);
-    w.start(2);
+    assert!(w.run_until(1_000, |w| w.leader() == Some(0)));
+    let moved =
+        w.decide(0, Command::Move { name: ticket("web"), to: name("b"), note: Note::new() });
+    assert!(matches!(moved, Outcome::Done { .. }), "{moved:?}");
     w.run_for(2_000);
-    w.crash(2);
+    if rebooted {
+        w.power_off(2);
+    } else {
+        w.crash(2);
+    }
     w.restore_store(2, copy);
     w.start(2);
     w.run_for(3_000);
-    assert!(
-        w.nodes[2].alarms.iter().any(|a| matches!(a, Alarm::OlderStore { .. })),
-        "{}",
-        tail(&w.log)
-    );
-    assert!(matches!(
-        w.nodes[2].member.as_ref().map(|m| m.standing().clone()),
-        Some(Standing::Out(_))
-    ));
+    w
+}
+
+#[test]
+fn a_store_restored_from_an_older_copy_refuses_to_take_part() {
+    let w = put_back(true);
+    let older =
+        |a: &Alarm| matches!(a, Alarm::OlderStore { own, seen, .. } if own.written < seen.written);
+    assert!(w.nodes[2].alarms.iter().any(older), "{}", tail(&w.log));
+    let standing = w.nodes[2].member.as_ref().map(|m| m.standing().clone());
+    assert!(matches!(standing, Some(Standing::Out(_))));
+}
+
+#[test]
+fn a_machine_that_was_not_booted_since_refuses_an_older_store_itself() {
+    let w = put_back(false);
+    assert!(w.nodes[2].member.is_none(), "{}", tail(&w.log));
+}
+
+#[test]
+fn a_hello_that_comes_late_is_not_held_against_the_process_that_came_after_it() {
+    let mut w = World::with_ticket(18, 2, 1, Mode::Auto);
+    w.run_for(500);
+    w.crash(2);
+    w.start(2);
+    w.freeze(1); // what the arbitrator said at that start is heard after its next one
+    w.run_for(50);
+    w.crash(2);
+    w.start(2);
+    w.run_for(100);
+    w.thaw(1);
+    w.heal();
+    assert!(w.run_until(3_000, World::all_take_part), "{}", tail(&w.log));
+}
+
+#[test]
+fn a_booted_voter_waits_for_all_others_or_until_its_promises_have_ended() {
+    let mut w = World::with_ticket(18, 2, 1, Mode::Auto);
+    w.run_for(2_000);
+    let takes_part = |w: &World| {
+        w.nodes[2].member.as_ref().is_some_and(|m| *m.standing() == Standing::TakingPart)
+    };
+    w.power_off(2);
+    w.start(2);
+    assert!(w.run_until(100, takes_part), "both others confirm it at once\n{}", tail(&w.log));
+    w.crash(1);
+    w.power_off(2);
+    w.start(2);
+    assert!(!w.run_until(900, takes_part), "one of them might know what is missing");
+    assert!(w.run_until(300, takes_part), "but keeps nobody for ever\n{}", tail(&w.log));
+    w.crash(2);
+    w.start(2);
+    assert!(w.run_until(100, takes_part), "its machine knows that nothing is missing");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{Alarm, Batch, Effect, Member, Standing};
 use crate::durable::Record;
-use crate::ids::{ClusterId, Incarnation, MemberId, PersistId, StoreId};
+use crate::ids::{ClusterId, MemberId, PersistId};
 use crate::ledger::LedgerRecord;
 use crate::message::Envelope;
 use crate::time::Now;
@@ -36,6 +36,7 @@ impl Member {
             self.checkpoint = false;
             self.flush_checkpoint();
         } else if !self.records.is_empty() {
+            self.note_sightings();
             let records = std::mem::take(&mut self.records);
             let id = self.new_batch(&records);
             self.effects.push_back(Effect::Persist { id, records });
@@ -46,12 +47,10 @@ impl Member {
         };
         let pending = (self.last_persist > self.acked).then_some(self.last_persist);
         for o in std::mem::take(&mut self.outbox) {
-            self.effects.push_back(Effect::Send {
-                to: o.to,
-                lane: o.lane,
-                envelope: Envelope { cluster, from: me, message: o.message },
-                after: if o.needs_persist { pending } else { None },
-            });
+            let after = pending.filter(|_| o.needs_persist);
+            let written = if after.is_some() { self.telling } else { self.written };
+            let envelope = Envelope { cluster, from: me, written, message: o.message };
+            self.effects.push_back(Effect::Send { to: o.to, lane: o.lane, envelope, after });
         }
     }
 
@@ -65,8 +64,16 @@ impl Member {
             Record::MaxPromise(p) => Some(*p),
             _ => None,
         });
+        self.writing += records.len() as u64;
+        // What only says how far others have come is not told to them, or they would write that
+        // down, and so on for ever.
+        if records.iter().any(|r| !matches!(r, Record::Seen { .. })) {
+            self.telling = self.writing;
+        }
         self.batches.push_back(Batch {
             id: self.last_persist,
+            records: self.writing,
+            written: self.telling,
             ledger_records: self.ledger_records,
             fences: fences.collect(),
             max_promise: max_promise.max(),
@@ -88,12 +95,11 @@ impl Member {
             Record::Identity { cluster: f.cluster, me: f.me },
             Record::MaxPromise(max_promise),
         ];
-        let seen = |(store, (opened, boot)): (&StoreId, &(u64, Incarnation))| Record::Seen {
-            store: *store,
-            opened: *opened,
-            boot: *boot,
-        };
-        records.extend(self.seen.iter().map(seen));
+        self.note_at = None;
+        records.extend(self.seen.iter_mut().map(|(store, s)| {
+            s.noted = s.age;
+            Record::Seen { store: *store, age: s.age, boot: s.boot }
+        }));
         records.extend(f.promises.votes().map(Record::Fence));
         let durable = f.ledger.durable();
         records.extend(durable.snapshot.map(LedgerRecord::Snapshot).map(Record::Ledger));

@@ -9,20 +9,23 @@
 //! on an operator's word, removes the old store's number, adds the new one as a learner, brings it
 //! up to date, and lets it vote: three steps of one change each (R11).
 //!
-//! *Older stores*: each opening of a store is counted in it, and told in the hello. Whoever has seen
-//! a newer opening says so, and the older copy refuses to take part. A member that restarts waits
-//! for one peer to confirm it.
+//! *Older stores*: openings of a store and records written to it are counted in it; the first are
+//! told in the hello, the second with every message. Whoever has seen the store further on says so,
+//! and the older copy refuses to take part. A member that restarts waits until the others confirm
+//! it (`confirm`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::commands::Origin;
-use super::{Alarm, Member, PlannedMember, Standing};
+use super::{Alarm, Member, PlannedMember, Sighting, Standing};
 use crate::command::{Outcome, Refusal, RefusalCode};
 use crate::configuration::{Configuration, MemberInfo, Role};
-use crate::durable::{Durable, Record};
+use crate::durable::{Age, Durable, Record};
 use crate::entry::{Entry, Payload};
-use crate::ids::{Ballot, ClusterId, Generation, LogIndex, MemberId, MemberName, StoreId};
+use crate::ids::{
+    Ballot, ClusterId, Generation, Incarnation, LogIndex, MemberId, MemberName, StoreId,
+};
 use crate::ledger::{LedgerRecord, Snapshot};
 use crate::limits;
 use crate::message::{Hello, HelloReply, Lane, Message};
@@ -61,11 +64,11 @@ impl Member {
         }
     }
 
-    fn own_hello(&self, reply: Option<HelloReply>) -> Hello {
+    fn own_hello(&self, reply: Option<(Incarnation, HelloReply)>) -> Hello {
         Hello {
             role: self.settings.role,
             store: self.settings.store,
-            opened: self.settings.opened,
+            opened: self.settings.age.opened,
             boot: self.settings.boot,
             digest: self.settings.digest,
             config_index: self.ledger().map(|l| l.configuration().1).unwrap_or_default(),
@@ -80,32 +83,39 @@ impl Member {
         from: &MemberName,
         cluster: ClusterId,
         id: MemberId,
+        written: u64,
         hello: &Hello,
     ) {
         if self.peers.len() > 4 * limits::MAX_VOTERS && !self.peers.contains_key(from) {
             return;
         }
-        let peer = self.peers.entry(from.clone()).or_default();
-        peer.hello = Some(hello.clone());
-        peer.cluster = cluster;
-        self.compare_files(now, from, hello);
-        self.try_to_found(now); // first: the answer below leaves with the standing after it
+        // One from before the peer's restart may come late, or it comes with an older copy.
+        let seen = self.seen.get(&hello.store);
+        if seen.is_none_or(|s| s.age.opened <= hello.opened) {
+            let peer = self.peers.entry(from.clone()).or_default();
+            peer.hello = Some(hello.clone());
+            peer.cluster = cluster;
+            self.compare_files(now, from, hello);
+            self.try_to_found(now); // first: the answer below leaves with the standing after it
+        }
         match hello.reply {
             None => {
-                let reply = self.judge(from, cluster, id, hello);
-                let own = self.own_hello(Some(reply));
+                let reply = self.judge(from, cluster, id, written, hello);
+                let own = self.own_hello(Some((hello.boot, reply)));
                 self.send(from, Lane::Stream, Message::Hello(own), true);
                 self.offer_founding(from, cluster, hello);
             }
-            Some(HelloReply::Known) if self.standing == Standing::Confirming => {
-                self.standing = Standing::TakingPart;
+            Some((boot, _)) if boot != self.settings.boot => {}
+            Some((_, HelloReply::Known)) if self.standing == Standing::Confirming => {
+                self.vouched.insert(from.clone());
+                self.confirm(now);
             }
-            Some(HelloReply::Known) => {}
-            Some(HelloReply::Older { seen }) => {
-                let opened = self.settings.opened;
-                self.out(Alarm::OlderStore { opened, seen, by: from.clone() });
+            Some((_, HelloReply::Known)) => {}
+            Some((_, HelloReply::Older { seen })) => {
+                let own = Age { written: self.written, ..self.settings.age };
+                self.out(Alarm::OlderStore { own, seen, by: from.clone() });
             }
-            Some(HelloReply::Stranger) => {
+            Some((_, HelloReply::Stranger)) => {
                 let new = self.standing == Standing::Unformed && cluster != ClusterId::default();
                 if new || self.standing == Standing::Confirming {
                     self.alarm_once("stranger", Alarm::NotAdmitted { by: from.clone() });
@@ -114,30 +124,77 @@ impl Member {
         }
     }
 
-    /// Says what the peer's store is to this member, and remembers its newest opening.
+    /// Takes part once it is sure that nothing is missing from this store. Who could know of what
+    /// is missing is another voter, so all of them are asked. The word of one is enough where the
+    /// machine itself knows, and after T: by then every promise that a newer copy may have given has
+    /// run out, so a voter that is down for long keeps nobody from starting.
+    pub(super) fn confirm(&mut self, now: Now) {
+        let Some(f) = &self.formed else { return };
+        if self.standing != Standing::Confirming || self.vouched.is_empty() {
+            return;
+        }
+        let voters = f.ledger.configuration().0.voters.values().map(|m| &m.name);
+        let mut others = voters.filter(|n| **n != self.settings.name);
+        let enough = self.settings.continued || now.voter >= self.alone_from;
+        if enough || others.all(|n| self.vouched.contains(n)) {
+            self.standing = Standing::TakingPart;
+            self.vouched.clear();
+        }
+    }
+
+    /// Remembers how far a peer's store has come, by what it says with each message.
+    /// That is written down with the next record, or after a moment.
+    pub(super) fn sight(&mut self, now: Now, from: &MemberName, written: u64) {
+        let Some(f) = &self.formed else { return };
+        let Some(hello) = self.peers.get(from).and_then(|p| p.hello.as_ref()) else { return };
+        let Some(s) = self.seen.get_mut(&hello.store) else { return };
+        if s.age.written < written && s.age.opened == hello.opened && s.boot == hello.boot {
+            s.age.written = written;
+            let soon = now.voter + f.config_seen.timing.election / 4;
+            self.note_at.get_or_insert(soon);
+        }
+    }
+
+    /// Writes down how far other stores have come since that was last done. What a peer says may
+    /// make something of ours durable that rests on it (an expiry on its vote), so both go together.
+    pub(super) fn note_sightings(&mut self) {
+        self.note_at = None;
+        for (store, s) in self.seen.iter_mut().filter(|(_, s)| s.age != s.noted) {
+            s.noted = s.age;
+            self.records.push(Record::Seen { store: *store, age: s.age, boot: s.boot });
+        }
+    }
+
+    /// Says what the peer's store is to this member, and remembers how far it has come.
     fn judge(
         &mut self,
         from: &MemberName,
         cluster: ClusterId,
         id: MemberId,
+        written: u64,
         hello: &Hello,
     ) -> HelloReply {
-        let seen = self.seen.get(&hello.store).copied();
-        if let Some((opened, boot)) = seen
-            && (hello.opened < opened || (hello.opened == opened && hello.boot != boot))
+        let told = Age { opened: hello.opened, written };
+        let known = self.seen.get(&hello.store).copied();
+        let same = known.is_some_and(|s| s.age.opened == told.opened && s.boot == hello.boot);
+        if let Some(s) = known
+            && !same
+            && !s.age.may_become(told)
         {
-            let alarm =
-                Alarm::PeerOlder { member: from.clone(), opened: hello.opened, seen: opened };
+            let alarm = Alarm::PeerOlder { member: from.clone(), told, seen: s.age };
             self.alarm_once(&format!("older {from} {}", hello.boot), alarm);
-            return HelloReply::Older { seen: opened };
+            return HelloReply::Older { seen: s.age };
         }
         let Some(f) = &self.formed else { return HelloReply::Stranger };
         let configuration = f.ledger.configuration().0;
         let in_it = configuration.members().any(|(_, m)| m.name == *from && m.store == hello.store);
-        if in_it && seen != Some((hello.opened, hello.boot)) {
-            let (store, opened, boot) = (hello.store, hello.opened, hello.boot);
-            self.seen.insert(store, (opened, boot));
-            self.records.push(Record::Seen { store, opened, boot });
+        if in_it && !same {
+            let (store, boot) = (hello.store, hello.boot);
+            // One that does not tell (version 1) has at least what it had.
+            let least = known.map_or(0, |s| s.age.written);
+            let age = Age { written: told.written.max(least), ..told };
+            self.seen.insert(store, Sighting::noted(age, boot));
+            self.records.push(Record::Seen { store, age, boot });
         }
         // A founding or admitted member may not have its configuration yet: it is on its way. Else a
         // good store names its own number.

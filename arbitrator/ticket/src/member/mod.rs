@@ -21,7 +21,7 @@ use std::time::Duration;
 use crate::command::{Command, Outcome};
 use crate::configuration::{Configuration, Role};
 use crate::docket::{Docket, Event};
-use crate::durable::{Durable, Inconsistent, Record};
+use crate::durable::{Age, Durable, Inconsistent, Record};
 use crate::entry::{FenceTarget, Payload};
 use crate::holder::{Able, Holder, Order};
 use crate::ids::{
@@ -64,8 +64,11 @@ pub struct MemberSettings {
     pub role: Role,
     /// Its store.
     pub store: StoreId,
-    /// How often that store was opened, this time included.
-    pub opened: u64,
+    /// How far that store has come, this opening included.
+    pub age: Age,
+    /// Whether this machine itself knows that nothing written is missing from the store: a mark
+    /// outside of it has survived since the process before (R5).
+    pub continued: bool,
     /// Random number of this start.
     pub boot: Incarnation,
     /// Seed for election jitter.
@@ -184,14 +187,14 @@ pub enum Effect {
 pub enum Alarm {
     /// R5: an older copy of this store, or a second running copy.
     #[error(
-        "this store is an older copy: it was opened {opened} times, and {by} has seen opening {seen}; \
+        "this store is an older copy: it has come to {own}, and {by} has seen {seen}; \
          it refuses to take part; move it away and re-admit this member under a new store"
     )]
     OlderStore {
-        /// Openings of this store.
-        opened: u64,
-        /// Openings seen elsewhere.
-        seen: u64,
+        /// How far this store has come.
+        own: Age,
+        /// How far it had come as seen elsewhere.
+        seen: Age,
         /// By whom.
         by: MemberName,
     },
@@ -206,15 +209,16 @@ pub enum Alarm {
     },
     /// Another member presented an older copy of its store.
     #[error(
-        "{member} came with an older copy of its store (opened {opened}, seen {seen}); refused (R5)"
+        "{member} came with an older copy of its store (it comes with {told}, seen was {seen}); \
+         refused (R5)"
     )]
     PeerOlder {
         /// Which member.
         member: MemberName,
-        /// Openings it claims.
-        opened: u64,
-        /// Openings seen.
-        seen: u64,
+        /// How far it says that it has come.
+        told: Age,
+        /// How far it had come.
+        seen: Age,
     },
     /// The configuration no longer contains this member.
     #[error("this member was removed from the cluster's configuration; it takes no part any more")]
@@ -294,7 +298,7 @@ fn named(tickets: &[String], more: usize) -> String {
 pub enum Standing {
     /// It has no cluster yet.
     Unformed,
-    /// It has one and waits until a peer confirms that its store is no older copy (R5).
+    /// It has one and waits until peers confirm that its store is no older copy (R5).
     Confirming,
     /// It votes, promises and may hold.
     TakingPart,
@@ -329,9 +333,20 @@ struct Peer {
 #[derive(Debug)]
 struct Batch {
     id: PersistId,
+    /// Records in all when it is durable, and how many of them may be told.
+    records: u64,
+    written: u64,
     ledger_records: u64,
     fences: Vec<FenceTarget>,
     max_promise: Option<Duration>,
+}
+
+/// What is known of another member's store (R5).
+#[derive(Clone, Copy, Debug)]
+struct Sighting {
+    age: Age,
+    boot: Incarnation,
+    noted: Age,
 }
 
 #[derive(Debug)]
@@ -350,7 +365,14 @@ pub struct Member {
     formed: Option<Formed>,
     peers: BTreeMap<MemberName, Peer>,
     names: BTreeMap<MemberId, MemberName>,
-    seen: BTreeMap<StoreId, (u64, Incarnation)>,
+    /// How far other stores have come, in which start, and whether that is on disk.
+    seen: BTreeMap<StoreId, Sighting>,
+    /// When that is written down even if nothing else is.
+    note_at: Option<VoterTime>,
+    /// Who has confirmed this store, while that counts.
+    vouched: BTreeSet<MemberName>,
+    /// From then on one who confirms is enough: what this store had promised has ended.
+    alone_from: VoterTime,
     commands: commands::Pending,
     /// The state that an admitted store is being given.
     arriving: Option<bring_up::Arriving>,
@@ -365,11 +387,23 @@ pub struct Member {
     ledger_records: u64,
     last_persist: PersistId,
     acked: PersistId,
+    /// Records handed to the disk in all, and how many of them are durable.
+    writing: u64,
+    durable: u64,
+    /// How many of each the others are told of (`flush`).
+    telling: u64,
+    written: u64,
     leader: Option<MemberName>,
     alarms_given: BTreeSet<String>,
     wall_ms: u64,
     leaving: bool,
     next_report: VoterTime,
+}
+
+impl Sighting {
+    fn noted(age: Age, boot: Incarnation) -> Self {
+        Self { age, boot, noted: age }
+    }
 }
 
 impl Member {
@@ -380,7 +414,13 @@ impl Member {
             formed: None,
             peers: BTreeMap::new(),
             names: BTreeMap::new(),
-            seen: durable.seen.clone(),
+            seen: durable
+                .seen
+                .iter()
+                .map(|(s, (age, boot))| (*s, Sighting::noted(*age, *boot)))
+                .collect(),
+            vouched: BTreeSet::new(),
+            alone_from: now.voter + durable.max_promise,
             commands: commands::Pending::default(),
             arriving: None,
             readiness: None,
@@ -393,6 +433,11 @@ impl Member {
             ledger_records: 0,
             last_persist: PersistId(0),
             acked: PersistId(0),
+            writing: settings.age.written,
+            durable: settings.age.written,
+            telling: settings.age.written,
+            written: settings.age.written,
+            note_at: None,
             leader: None,
             alarms_given: BTreeSet::new(),
             wall_ms: now.wall_ms,
@@ -417,6 +462,10 @@ impl Member {
     /// Its settings.
     pub fn settings(&self) -> &MemberSettings {
         &self.settings
+    }
+    /// Records in its store that are known to be durable, all that were ever written counted.
+    pub fn durable_records(&self) -> u64 {
+        self.durable
     }
     /// Whether it takes part.
     pub fn standing(&self) -> &Standing {
@@ -478,7 +527,12 @@ impl Member {
     pub fn step(&mut self, now: Now, input: Input) {
         self.wall_ms = now.wall_ms;
         match input {
-            Input::Tick => {}
+            Input::Tick => {
+                self.confirm(now);
+                if self.note_at.is_some_and(|at| at <= now.voter) {
+                    self.note_sightings();
+                }
+            }
             Input::PeerUp(name) => self.peer_up(&name),
             Input::PeerDown(name) => self.peer_down(&name),
             Input::Received { from, envelope } => self.receive(now, &from, envelope),
@@ -539,6 +593,10 @@ impl Member {
                 wake.voter = earlier(wake.voter, f.steward.deadline(&f.scene(now, &voters)));
             }
             wake.holder = f.holder.as_ref().and_then(Holder::deadline);
+        }
+        wake.voter = earlier(wake.voter, self.note_at);
+        if self.standing == Standing::Confirming && !self.vouched.is_empty() {
+            wake.voter = earlier(wake.voter, Some(self.alone_from));
         }
         wake
     }
@@ -603,7 +661,9 @@ impl Member {
             me,
             election_min: min,
             election_max: max,
-            heartbeat: timing.election / 8,
+            // Half the shortest silence of a site. A heartbeat costs an arbitrator as much as a
+            // renewal, and nothing of a takeover waits for one.
+            heartbeat: timing.election / 4,
             seed: self.settings.seed,
             change_wait: timing.promise,
             may_lead: true,
@@ -626,6 +686,7 @@ impl Member {
         self.acked = id;
         while self.batches.front().is_some_and(|b| b.id <= id) {
             let Some(b) = self.batches.pop_front() else { break };
+            (self.durable, self.written) = (b.records, b.written);
             if let Some(f) = &mut self.formed {
                 f.ledger.persisted(now.voter, b.ledger_records);
                 f.own_durable.extend(b.fences);

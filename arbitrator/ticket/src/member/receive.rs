@@ -11,9 +11,10 @@ use crate::time::Now;
 
 impl Member {
     pub(super) fn receive(&mut self, now: Now, from: &MemberName, envelope: Envelope) {
-        let Envelope { cluster, from: id, message } = envelope;
+        let Envelope { cluster, from: id, written, message } = envelope;
+        self.sight(now, from, written);
         match message {
-            Message::Hello(hello) => return self.hello(now, from, cluster, id, &hello),
+            Message::Hello(hello) => return self.hello(now, from, cluster, id, written, &hello),
             Message::Founding(c) => return self.founding(now, from, &c),
             Message::Admitted { you, snapshot } => {
                 return self.admitted(now, cluster, you, snapshot);

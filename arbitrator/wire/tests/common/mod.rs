@@ -12,7 +12,7 @@ use tierce_ticket::message::{Answer, Envelope, Message, Refused, Renew, Verdict}
 use tierce_ticket::time::VoterTime;
 
 pub(crate) fn envelope(message: Message) -> Envelope {
-    Envelope { cluster: ClusterId([0xC1; 16]), from: MemberId(2), message }
+    Envelope { cluster: ClusterId([0xC1; 16]), from: MemberId(2), written: 77, message }
 }
 
 pub(crate) fn answer() -> Message {

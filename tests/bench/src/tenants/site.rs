@@ -10,7 +10,7 @@ use bytes::Bytes;
 use nix::time::{ClockId, clock_gettime};
 use tierce_link::{Link, LinkEvent, Name, Tenant};
 use tierce_ticket::configuration::Role;
-use tierce_ticket::durable::Durable;
+use tierce_ticket::durable::{Age, Durable};
 use tierce_ticket::holder::{Able, Holder};
 use tierce_ticket::ids::{ClusterId, Incarnation, MemberName, RenewalSeq, StoreId};
 use tierce_ticket::member::{Effect, FoundingPlan, Input, Member, MemberSettings};
@@ -73,7 +73,8 @@ impl Site {
             name,
             role: Role::Site,
             store: StoreId(random),
-            opened: 1,
+            age: Age { opened: 1, written: 0 },
+            continued: false,
             boot: Incarnation(random),
             seed: u64::from_le_bytes(seed),
             digest: [7; 16],

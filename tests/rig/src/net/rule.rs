@@ -28,6 +28,9 @@ pub struct Rule {
     pub reorder: f64,
     /// How long it is held back at most.
     pub reorder_by: Duration,
+    /// Bytes a second that get through, one packet after another; nothing: as many as come. What
+    /// would wait for longer than [`QUEUE`](crate::limits::QUEUE) is lost, as in a router.
+    pub rate: Option<u32>,
     /// UDP datagrams that look so are lost.
     pub drop_if: Option<Look>,
 }

@@ -24,7 +24,7 @@ use super::packet::{destination, looks};
 use super::rule::{Count, Rule};
 use crate::clock::Mono;
 use crate::error::{Result, RigError};
-use crate::limits::{MAX_IN_FLIGHT, MAX_PACKET_BYTES, SWITCH_PRIORITY};
+use crate::limits::{MAX_IN_FLIGHT, MAX_PACKET_BYTES, QUEUE, SWITCH_PRIORITY};
 use crate::proc::real_time;
 use crate::random::Random;
 
@@ -39,6 +39,8 @@ struct Direction {
     count: Count,
     /// When the last packet that keeps order is due.
     last: Mono,
+    /// When a narrow line has sent all that it was given.
+    free: Mono,
 }
 
 #[derive(Debug)]
@@ -236,7 +238,20 @@ impl Work {
             count.dropped += 1;
             return;
         }
-        let path = now + rule.delay + random.up_to(rule.jitter);
+        let sent = match rule.rate {
+            Some(rate) => {
+                let took = Duration::from_secs_f64(bytes.len() as f64 / f64::from(rate.max(1)));
+                let sent = direction.free.max(now) + took;
+                if sent.since(now) > QUEUE {
+                    count.dropped += 1;
+                    return;
+                }
+                direction.free = sent;
+                sent
+            }
+            None => now,
+        };
+        let path = sent + rule.delay + random.up_to(rule.jitter);
         let due = if random.chance(rule.reorder) {
             path + random.up_to(rule.reorder_by)
         } else {

@@ -1,7 +1,7 @@
 //! A site's file, as its operator would write it.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{NAMES, PORT, TENANT, THIRD};
@@ -47,6 +47,10 @@ pub struct Options {
     /// Whether each site has its guard. Without one a killed agent's resources run on, which shows
     /// that the witness would see it.
     pub guarded: bool,
+    /// A socket of a shared store that the witnesses write to.
+    pub shared: Option<PathBuf>,
+    /// Each member's data on a disk of its own. The rig must have mounts of its own then.
+    pub disks: bool,
     /// Seed of the switch.
     pub seed: u64,
 }
@@ -60,6 +64,8 @@ impl Options {
             witnessed: vec![ticket.to_owned()],
             bare: 0,
             guarded: true,
+            shared: None,
+            disks: false,
             seed,
         }
     }
@@ -100,12 +106,15 @@ pub(super) fn site(o: &Options, dir: &Path, site: usize, programs: &Programs) ->
             Net::address(n)
         );
     }
+    let shared = o.shared.as_ref().map_or(String::new(), |shared| {
+        format!(", shared = \"{}\", site = \"{name}\"", shared.display())
+    });
     for ticket in &o.witnessed {
         let _ = writeln!(
             text,
             "\n[[ticket]]\nname = \"{ticket}\"\nmode = \"auto\"\none-move-per = \"0s\"\n\
              [[ticket.resource]]\nid = \"witness\"\nagent = \"ocf:rig:witness\"\n\
-             monitor-interval = \"1s\"\nparams = {{ log = \"{dir}/{ticket}-{name}.witness\" }}"
+             monitor-interval = \"1s\"\nparams = {{ log = \"{dir}/{ticket}-{name}.witness\"{shared} }}"
         );
     }
     for n in 0..o.bare {

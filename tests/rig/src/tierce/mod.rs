@@ -8,6 +8,7 @@
 mod ask;
 mod file;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub use file::{Lease, Options};
 
 use crate::build::Programs;
 use crate::clock::{Mono, mono_of_utc};
+use crate::disk::Disk;
 use crate::error::{Result, RigError};
 use crate::files::{Lines, directory, tail, until};
 use crate::limits::{ANSWER, FORM};
@@ -52,11 +54,14 @@ pub struct Cluster {
     daemons: [Option<Proc>; 3],
     machines: [Machine; 3],
     net: Net,
+    disks: Vec<Disk>,
     dir: TempDir,
     programs: Programs,
     options: Options,
     /// When a daemon was last started: a voter votes only when it is up for T (R2).
     started: Mono,
+    /// Environment of the daemons.
+    environments: [Vec<(String, OsString)>; 3],
 }
 
 impl Cluster {
@@ -66,11 +71,23 @@ impl Cluster {
         let tool = programs.path("tierce-rig-tool")?;
         let net = Net::new(3, &options.rule, options.seed)?;
         let dir = directory("")?;
+        // Before the machines: each has the mounts that were there when it was booted.
+        let wanted = NAMES.iter().filter(|_| options.disks);
+        let disks = wanted.map(|m| Disk::new(&dir.path().join(m))).collect::<Result<_>>()?;
         let [a, b, c] = [0, 1, 2].map(|n| Machine::new(NAMES[n], &tool, net.space(n)));
         let machines = [a?, b?, c?];
         let started = Mono::now();
-        let mut cluster =
-            Self { daemons: [None, None, None], machines, net, dir, programs, options, started };
+        let mut cluster = Self {
+            daemons: [None, None, None],
+            machines,
+            net,
+            disks,
+            dir,
+            programs,
+            options,
+            started,
+            environments: Default::default(),
+        };
         cluster.write_files(&tool)?;
         cluster.join_all()?;
         cluster.formed()?;
@@ -193,6 +210,7 @@ impl Cluster {
             command = Command::new(self.programs.path("tierce-agent")?);
             command.args(["run", "--config"]).arg(self.file(member));
         }
+        command.envs(self.environments[member].iter().map(|(k, v)| (k, v)));
         let started = self.machines[member].start("daemon", command, &self.log(member))?;
         self.daemons[member] = Some(started);
         self.started = Mono::now();
@@ -209,6 +227,38 @@ impl Cluster {
         self.daemons[member] = None;
     }
 
+    /// Environment that a member's daemon is started with from now on.
+    pub fn set_environment(&mut self, member: usize, environment: Vec<(String, OsString)>) {
+        self.environments[member] = environment;
+    }
+
+    /// Tells a member's daemon to end and waits until it has, then starts it again: what an upgrade
+    /// does.
+    pub fn restart_daemon(&mut self, member: usize) -> Result<()> {
+        self.daemon(member)?.signal(Signal::SIGTERM)?;
+        let daemon = &mut self.daemons[member];
+        let ended = || daemon.as_mut().is_none_or(|d| d.ended().is_some()).then_some(());
+        until(ANSWER, ended).ok_or_else(|| self.late("a daemon ends on SIGTERM", ANSWER))?;
+        self.start_daemon(member)
+    }
+
+    /// Whether a member's daemon was started and has not ended.
+    pub fn runs(&mut self, member: usize) -> bool {
+        self.daemons[member].as_mut().is_some_and(|d| d.ended().is_none())
+    }
+
+    /// SIGKILL to a site's guard and to nothing else; whether there was one.
+    pub fn kill_guard(&self, site: usize) -> bool {
+        let guards = self.machines[site].processes().into_iter();
+        let guards = guards.filter(|(_, name)| name.starts_with("tierce-guard"));
+        guards.filter(|(pid, _)| nix::sys::signal::kill(*pid, Signal::SIGKILL).is_ok()).count() > 0
+    }
+
+    /// A member's disk, if it has one of its own.
+    pub fn disk(&self, member: usize) -> Option<&Disk> {
+        self.disks.get(member)
+    }
+
     /// Freezes a member's daemon and nothing else, or lets it go on.
     pub fn freeze_daemon(&self, member: usize, frozen: bool) -> Result<()> {
         let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
@@ -220,6 +270,16 @@ impl Cluster {
         self.net.isolate(member);
         self.machines[member].power_off();
         self.daemons[member] = None;
+    }
+
+    /// The same, and its disk loses what was not on it yet.
+    pub fn power_cut(&mut self, member: usize) -> Result<()> {
+        self.net.isolate(member);
+        let disk = self.disks.get(member);
+        disk.map_or(Ok(()), Disk::cut)?;
+        self.machines[member].power_off();
+        self.daemons[member] = None;
+        disk.map_or(Ok(()), Disk::again)
     }
 
     /// Back again: booted, connected, its daemon started.
@@ -265,6 +325,19 @@ impl Cluster {
         let (name, note) = (ticket.to_owned(), "the rig".to_owned());
         let ask = Ask::Move { name, to: NAMES[to].to_owned(), note, wait_ms };
         self.must(other(to), &ask)
+    }
+
+    /// Asks a site to have a ticket moved to it, and does not wait for what becomes of it.
+    pub fn request_move(&self, ticket: &str, to: usize) -> Result<()> {
+        const WITHIN: Duration = Duration::from_secs(10);
+        let (name, note) = (ticket.to_owned(), "the rig".to_owned());
+        let wait_ms = WITHIN.as_millis() as u64;
+        let ask = Ask::Move { name, to: NAMES[to].to_owned(), note, wait_ms };
+        let socket = self.path(NAMES[to]).join("control.sock");
+        let thread = std::thread::Builder::new().name("a move".to_owned());
+        // A site that is down or frozen does not answer; the faults go on meanwhile.
+        let asked = thread.spawn(move || drop(ask_at(&socket, &ask, WITHIN)));
+        asked.map(drop).map_err(RigError::system("asking for a move"))
     }
 
     /// Waits until both sites agree that everything is in order: a majority, all members connected,

@@ -32,7 +32,8 @@ pub(crate) fn run() -> ExitCode {
 fn prepare() -> std::io::Result<()> {
     const NONE: Option<&CStr> = None;
     unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+    // A slave: what is mounted here stays here, and a disk that the rig unmounts goes here, too.
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE)?;
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), NONE)?;
     mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), NONE)?;
     for dir in RUN {

@@ -9,10 +9,14 @@
 //! |---|---|
 //! | `LOG` | `start|stop BEGAN ENDED PID`, nanoseconds of CLOCK_MONOTONIC |
 //! | `LOG.BEGAN.life` | `FIRST LAST\n`, twenty digits each |
+//!
+//! With the parameters `shared` and `site` it also writes to that store, with the term it was
+//! started under.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -22,6 +26,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use tierce_rig::limits::BEAT;
+use tierce_rig::write_to;
 
 const OK: u8 = 0;
 const ERROR: u8 = 1;
@@ -39,6 +44,8 @@ const META_DATA: &str = r#"<?xml version="1.0"?>
 <shortdesc lang="en">witness</shortdesc>
 <parameters>
 <parameter name="log" required="1"><content type="string"/></parameter>
+<parameter name="shared"><content type="string"/></parameter>
+<parameter name="site"><content type="string"/></parameter>
 </parameters>
 <actions>
 <action name="start" timeout="5s"/><action name="stop" timeout="5s"/>
@@ -137,8 +144,14 @@ fn stop(log: &Path) -> std::io::Result<u8> {
     Ok(OK)
 }
 
-/// The service: its life, and nothing else.
+/// The service: its life and, if it has a shared store, a write to it with every beat.
 fn serve(log: &Path) -> std::io::Result<()> {
+    let word = |name: &str| std::env::var(name).unwrap_or_default();
+    let shared = std::env::var_os("OCF_RESKEY_shared").map(PathBuf::from);
+    let site = word("OCF_RESKEY_site");
+    let term: u64 = word("TIERCE_TERM").parse().unwrap_or(0);
+    let socket = UnixDatagram::unbound()?;
+    let mut number = 0;
     let first = now();
     let life = File::create(with(log, &format!(".{first}.life")))?;
     life.write_all_at(format!("{first:020} {first:020}\n").as_bytes(), 0)?;
@@ -146,6 +159,10 @@ fn serve(log: &Path) -> std::io::Result<()> {
     std::io::stdout().flush()?;
     loop {
         std::thread::sleep(BEAT);
+        if let Some(shared) = &shared {
+            number += 1;
+            write_to(&socket, shared, &site, term, number);
+        }
         life.write_all_at(format!("{:020}", now()).as_bytes(), 21)?;
     }
 }

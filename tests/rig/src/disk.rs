@@ -1,0 +1,127 @@
+//! A machine's disk: an ext4 of its own on a loop device, which can be filled and can lose what was
+//! not on it yet.
+
+use std::fs::{self, File};
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::error::{Result, RigError};
+
+/// Sparse: what is not used takes no room.
+const MEBIBYTES: u64 = 192;
+const FILLER: &str = "filler";
+/// The filler's pieces, largest first: the last ones leave less than a block.
+const PIECES: [usize; 3] = [1 << 20, 1 << 16, 1 << 12];
+
+/// Mounts that this process makes from now on end with it. To be called before any other thread
+/// is started.
+pub fn own_mounts() -> Result<()> {
+    let own = || -> nix::Result<()> {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        // Shared with the machines, which are slaves: an unmounted disk goes there, too.
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SHARED, none)
+    };
+    own().map_err(RigError::system("mounts of our own"))
+}
+
+/// A mounted disk; unmounted when dropped.
+#[derive(Debug)]
+pub struct Disk {
+    image: PathBuf,
+    at: PathBuf,
+}
+
+impl Disk {
+    /// An empty one, mounted at `at`, which is made. The image lies beside.
+    pub fn new(at: &Path) -> Result<Self> {
+        let what = || RigError::system(format!("a disk at {}", at.display()));
+        let disk = Self { image: at.with_extension("image"), at: at.to_owned() };
+        File::create(&disk.image).map_err(what())?.set_len(MEBIBYTES << 20).map_err(what())?;
+        fs::create_dir_all(at).map_err(what())?;
+        run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&disk.image))?;
+        disk.mount()?;
+        fs::remove_dir(at.join("lost+found")).map_err(what())?;
+        Ok(disk)
+    }
+
+    fn mount(&self) -> Result<()> {
+        run(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.at))
+    }
+
+    /// Cuts its power: what is not on it yet never gets there, and every later write fails.
+    pub fn cut(&self) -> Result<()> {
+        const EXT4_IOC_SHUTDOWN: libc::c_ulong = 0x8004_587d;
+        const NO_LOG_FLUSH: u32 = 2;
+        let what = || RigError::system(format!("cutting {}", self.at.display()));
+        let root = File::open(&self.at).map_err(what())?;
+        let how = NO_LOG_FLUSH;
+        // SAFETY: the request reads one u32 through the pointer, and `how` outlives the call.
+        let done = unsafe { libc::ioctl(root.as_raw_fd(), EXT4_IOC_SHUTDOWN as _, &raw const how) };
+        if done == 0 { Ok(()) } else { Err(what()(std::io::Error::last_os_error())) }
+    }
+
+    /// Back again after [`Disk::cut`], as a boot finds it. Nothing may have it open.
+    pub fn again(&self) -> Result<()> {
+        run(Command::new("umount").arg(&self.at))?;
+        self.mount()
+    }
+
+    /// Takes all the room there is.
+    pub fn fill(&self) -> Result<()> {
+        use std::io::Write as _;
+        let what = || RigError::system(format!("filling {}", self.at.display()));
+        let mut filler = File::create(self.at.join(FILLER)).map_err(what())?;
+        for piece in PIECES {
+            let zeros = vec![0; piece];
+            loop {
+                match filler.write_all(&zeros) {
+                    Ok(()) => {}
+                    Err(e) if e.kind() == std::io::ErrorKind::StorageFull => break,
+                    Err(e) => return Err(what()(e)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the room back.
+    pub fn empty(&self) -> Result<()> {
+        let what = || RigError::system(format!("emptying {}", self.at.display()));
+        match fs::remove_file(self.at.join(FILLER)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(what()(e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = umount2(&self.at, MntFlags::MNT_DETACH);
+    }
+}
+
+/// Unmounts what is mounted below a directory, so that it can be removed.
+pub(crate) fn unmount_below(dir: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for at in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
+        if Path::new(at).starts_with(dir) {
+            let _ = umount2(at, MntFlags::MNT_DETACH);
+        }
+    }
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let what = command.get_program().display().to_string();
+    let out = command.output().map_err(RigError::system(what.clone()))?;
+    if out.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&out.stderr).trim().to_owned();
+    Err(RigError::Program { what, code: out.status.code(), said })
+}

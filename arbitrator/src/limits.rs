@@ -39,6 +39,9 @@ pub(crate) const MAX_REASON_BYTES: usize = 600;
 
 /// How often files, quotas and certificates are looked at.
 pub(crate) const UPKEEP_EVERY: Duration = Duration::from_secs(2);
+/// Folders that are looked at in a row, and the pause after them.
+pub(crate) const LOOK_AT_ONCE: usize = 16;
+pub(crate) const LOOK_PAUSE: Duration = Duration::from_millis(5);
 /// How often the size of stores is measured, in looks.
 pub(crate) const MEASURE_EVERY: u32 = 5;
 /// How often a sum of refused connections is logged, in looks: once a minute.

@@ -25,8 +25,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::entry::{Cause, Condition};
 use crate::layout::Quota;
 use crate::limits::{
-    MAX_RENEWING, MEASURE_EVERY, MEMBER_ANSWER, REFUSALS_EVERY, RENEW_WAIT, STORE_STOP_FACTOR,
-    UPKEEP_EVERY,
+    LOOK_AT_ONCE, LOOK_PAUSE, MAX_RENEWING, MEASURE_EVERY, MEMBER_ANSWER, REFUSALS_EVERY,
+    RENEW_WAIT, STORE_STOP_FACTOR, UPKEEP_EVERY,
 };
 use crate::notify;
 use crate::roster::Roster;
@@ -100,10 +100,21 @@ pub(crate) async fn look(roster: &Arc<Roster>, measure: bool) {
             let store_bytes = measure.then(|| dir.store_bytes());
             Measured { files: Stamp::of(&dir.pki()), store_bytes, name }
         };
-        names.into_iter().map(of).collect::<Vec<_>>()
+        let mut measured = Vec::with_capacity(names.len());
+        for (n, name) in names.into_iter().enumerate() {
+            if n % LOOK_AT_ONCE == LOOK_AT_ONCE - 1 {
+                // On one core this thread and the protocol's share it.
+                std::thread::sleep(LOOK_PAUSE);
+            }
+            measured.push(of(name));
+        }
+        measured
     });
     let Ok(measured) = measuring.await else { return };
-    for m in measured {
+    for (n, m) in measured.into_iter().enumerate() {
+        if n % LOOK_AT_ONCE == 0 {
+            tokio::task::yield_now().await;
+        }
         certificate_files(roster, &m).await;
         second_chance(roster, &m.name).await;
         if measure {

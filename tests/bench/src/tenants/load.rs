@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use tierce_ticket::member::{FoundingPlan, PlannedMember};
 use tierce_ticket::message::Envelope;
 use tierce_ticket::timing::{Profile, Timing};
 use tokio::sync::mpsc::Receiver;
+use tokio::task::yield_now;
 use tokio::time::{Instant as Timer, sleep, sleep_until};
 
 use super::site::{NAMES, Site, Tally};
@@ -28,7 +30,6 @@ use crate::row::quantile;
 const PERIOD: Duration = Duration::from_millis(500);
 /// After the last session, until all is even.
 const SETTLE: Duration = Duration::from_secs(5);
-const WINDOW: Duration = Duration::from_secs(20);
 /// An answer that has not come so long after the window is none.
 const LATE: Duration = Duration::from_secs(2);
 /// All sessions are open by then, or the window begins without them.
@@ -47,15 +48,27 @@ const DIAL: Duration = Duration::from_secs(10);
 /// Words of the load.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct LoadArgs {
+    /// Number of the first tenant.
+    #[arg(long)]
+    first: usize,
     /// How many.
     #[arg(long)]
     tenants: usize,
+    /// Seconds in which renewals are counted.
+    #[arg(long)]
+    window: u64,
     /// Where the arbitrator listens.
     #[arg(long)]
     arbitrator: SocketAddr,
     /// Folders of all members.
     #[arg(long)]
     pki: PathBuf,
+}
+
+impl LoadArgs {
+    fn range(&self) -> Range<usize> {
+        self.first..self.first + self.tenants
+    }
 }
 
 /// Runs the load, tells where it stands on stdout.
@@ -92,7 +105,7 @@ async fn work(args: &LoadArgs) -> anyhow::Result<()> {
     let addresses: Vec<String> =
         halves.iter().filter_map(|h| h.link.local_addr()).map(|a| a.to_string()).collect();
     let mut random = Random::new(Random::any_seed());
-    for n in 0..args.tenants {
+    for n in args.range() {
         let name = tenant(n);
         let plan = plan(&addresses, args.arbitrator)?;
         for (h, half) in halves.iter_mut().enumerate() {
@@ -107,12 +120,12 @@ async fn work(args: &LoadArgs) -> anyhow::Result<()> {
     let dialling: Vec<Link> = halves.iter().map(|h| h.link.clone()).collect();
     let mut load = Load::new(halves, sites);
     let up = load.up.clone();
-    let dial = dial(dialling, args.tenants, args.pki.clone(), args.arbitrator, up);
+    let dial = dial(dialling, args.range(), args.pki.clone(), args.arbitrator, up);
     let dialled = tokio::task::spawn_local(dial);
     load.meet();
     let begun = Instant::now();
     while load.missing() > 0 && begun.elapsed() < FORM {
-        load.run(Duration::from_secs(5)).await;
+        load.run(Duration::from_secs(2)).await;
         let missing = load.missing();
         println!("{missing} of {} sessions missing; so far {:?}", 2 * args.tenants, load.ends);
     }
@@ -121,7 +134,7 @@ async fn work(args: &LoadArgs) -> anyhow::Result<()> {
     load.begin();
     println!("{}", json!({ "now": "begins", "after_s": begun.elapsed().as_secs_f64() }));
     let window = Instant::now();
-    load.run(WINDOW).await;
+    load.run(Duration::from_secs(args.window)).await;
     let seconds = window.elapsed().as_secs_f64();
     load.tally.open = false;
     println!("{}", json!({ "now": "closes", "seconds": seconds }));
@@ -164,13 +177,13 @@ fn plan(addresses: &[String], arbitrator: SocketAddr) -> anyhow::Result<Founding
 /// Every site dials the arbitrator: one batch of tenants after another.
 async fn dial(
     links: Vec<Link>,
-    tenants: usize,
+    tenants: Range<usize>,
     pki: PathBuf,
     arbitrator: SocketAddr,
     up: Rc<Cell<usize>>,
 ) -> anyhow::Result<()> {
-    for n in 0..tenants {
-        let name = tenant(n);
+    for (n, tenant_number) in tenants.enumerate() {
+        let name = tenant(tenant_number);
         for (link, site) in links.iter().zip(NAMES) {
             link.add_tenant(&Path::new(&pki).join(&name).join(site), TenantQuota::default())?;
         }
@@ -240,6 +253,7 @@ impl Load {
                 self.hear(half, event);
             }
             self.tick();
+            yield_now().await;
         }
     }
 
@@ -273,6 +287,8 @@ impl Load {
         self.talk(n, said);
     }
 
+    /// One site whose time has come. What it says leaves before the next has its turn: sites are
+    /// machines of their own, so that they do not speak in bursts.
     fn tick(&mut self) {
         let now = Timer::now();
         while let Some(Reverse((at, n))) = self.wakes.peek().copied() {
@@ -287,7 +303,7 @@ impl Load {
                 let (half, site) = &mut self.sites[n];
                 let said = site.tick(&self.halves[*half].link, &mut self.tally);
                 self.again(n);
-                self.talk(n, said);
+                return self.talk(n, said);
             }
         }
     }

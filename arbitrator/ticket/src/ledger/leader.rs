@@ -91,10 +91,23 @@ impl Ledger {
             return self.follow_nobody();
         }
         if heartbeat {
-            for to in self.attended() {
-                self.repeat(to);
-                self.send_heartbeat(to);
-            }
+            self.beat();
+        }
+    }
+
+    fn beat(&mut self) {
+        for to in self.attended() {
+            self.repeat(to);
+            self.send_heartbeat(to);
+        }
+    }
+
+    pub(super) fn ride(&mut self) {
+        let every = self.settings.heartbeat;
+        let State::Leader(l) = &mut self.state else { return };
+        if l.heartbeat_at.since(self.now) <= every / 2 {
+            l.heartbeat_at = self.now + every;
+            self.beat();
         }
     }
 

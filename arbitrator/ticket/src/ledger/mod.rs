@@ -297,6 +297,14 @@ impl Ledger {
         self.finish();
     }
 
+    /// Something else goes to everybody now: a leader's heartbeat that would follow soon goes along,
+    /// in the same packets.
+    pub fn beat_along(&mut self, now: VoterTime) {
+        self.begin(now);
+        self.ride();
+        self.finish();
+    }
+
     /// When `tick` wants to be called; `None`: not before the next message.
     pub fn deadline(&self) -> Option<VoterTime> {
         match &self.state {

@@ -661,9 +661,9 @@ impl Member {
             me,
             election_min: min,
             election_max: max,
-            // Half the shortest silence of a site. A heartbeat costs an arbitrator as much as a
-            // renewal, and nothing of a takeover waits for one.
-            heartbeat: timing.election / 4,
+            // Two thirds of the shortest silence of a site. A heartbeat costs an arbitrator as much
+            // as a renewal, and nothing of a takeover waits for one.
+            heartbeat: timing.election / 3,
             seed: self.settings.seed,
             change_wait: timing.promise,
             may_lead: true,

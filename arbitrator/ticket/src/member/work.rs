@@ -349,6 +349,9 @@ impl Member {
                 self.send(&name, Lane::Datagram, Message::Renew(renew), false);
             }
         }
+        if let Some(f) = &mut self.formed {
+            f.ledger.beat_along(now.voter);
+        }
     }
 
     pub(super) fn report_finding(&mut self, finding: &Finding) {

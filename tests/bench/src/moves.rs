@@ -47,7 +47,11 @@ pub(crate) fn run(run: &Run, table: &mut Table) -> anyhow::Result<()> {
     for n in 0..run.options.runs {
         let done = once(&cluster, &mut times);
         done.with_context(|| format!("move {n}; files in {}", cluster.keep_files().display()))?;
-        eprintln!("   tierce move {n}: {:.1} ms beside stop and start", times.beside[n]);
+        let (beside, to_stop, between) = (times.beside[n], times.to_stop[n], times.between[n]);
+        eprintln!(
+            "   tierce move {n}: {beside:.1} ms beside stop and start; {to_stop:.1} to the stop, \
+             {between:.1} from there to the start"
+        );
         std::thread::sleep(Duration::from_millis(100) + random.up_to(Duration::from_millis(300)));
     }
     let overlap = ms(cluster.overlap(TICKET, from));

@@ -532,6 +532,23 @@ fn a_machine_that_was_not_booted_since_refuses_an_older_store_itself() {
 }
 
 #[test]
+fn a_command_given_to_the_leader_does_not_wait_for_something_else_to_happen() {
+    let mut w = World::with_ticket(18, 2, 1, Mode::Auto);
+    w.run_for(100);
+    let leader = w.leader().expect("one leads");
+    for n in 0..10 {
+        w.run_for(37 + n);
+        let asked = w.now;
+        let request =
+            w.ask(leader, Command::SetTicket { name: ticket("db"), policy: policy(Mode::Manual) });
+        assert!(w.run_until(1_000, |w| w.nodes[leader].outcomes.contains_key(&request)));
+        // A round trip of 2 to 10 ms and two writes of up to 1 ms.
+        let took = (w.now - asked) / MS;
+        assert!(took <= 14, "it took {took} ms\n{}", tail(&w.log));
+    }
+}
+
+#[test]
 fn a_hello_that_comes_late_is_not_held_against_the_process_that_came_after_it() {
     let mut w = World::with_ticket(18, 2, 1, Mode::Auto);
     w.run_for(500);

@@ -297,6 +297,11 @@ impl Ledger {
         self.finish();
     }
 
+    /// Whether `poll_effect` has something.
+    pub fn has_effects(&self) -> bool {
+        !self.effects.is_empty()
+    }
+
     /// Something else goes to everybody now: a leader's heartbeat that would follow soon goes along,
     /// in the same packets.
     pub fn beat_along(&mut self, now: VoterTime) {

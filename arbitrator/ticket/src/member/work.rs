@@ -39,6 +39,8 @@ impl Member {
                 }
             }
             self.run_commands(now);
+            // What a command has put into the ledger leaves now, not with the next input.
+            busy |= self.formed.as_ref().is_some_and(|f| f.ledger.has_effects());
             self.flush();
             // Orders go first: what was decided is told to people once services may start.
             self.effects.extend(self.news.drain(..));

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tierce_link::{CertInfo, LinkError, PkiError};
-use tierce_member::{Host, HostError, MemberEvent, MemberHandle, MemberOptions};
+use tierce_member::{Host, HostError, MemberEvent, MemberHandle, MemberOptions, OLDER_STORE};
 use tierce_store::StoreError;
 use tierce_ticket::configuration::Role;
 use tierce_ticket::member::Alarm;
@@ -316,6 +316,10 @@ fn in_full(trouble: &Trouble) -> String {
             format!(
                 "{e}; this store is no voter any more (R5); set it aside and re-admit the member"
             )
+        }
+        Trouble::Host(e @ HostError::OlderStore { .. }) => {
+            let (follows, next) = OLDER_STORE;
+            format!("{e}; {follows}; {next}")
         }
         other => other.to_string(),
     }

@@ -23,6 +23,27 @@ fn copy(from: &Path, to: &Path) {
     assert!(done.is_ok_and(|s| s.success()), "{} is not copied", from.display());
 }
 
+/// What this machine has noted of a store: files named by its identity, which its files contain.
+fn notes_of(store: &Path) -> Vec<PathBuf> {
+    let inside: Vec<Vec<u8>> =
+        files_in(store).iter().map(|f| fs::read(f).expect("readable")).collect();
+    let of_it = |note: &PathBuf| {
+        let name = note.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let byte = |at: usize| u8::from_str_radix(name.get(at..at + 2)?, 16).ok();
+        let id: Option<Vec<u8>> = (0..name.len()).step_by(2).map(byte).collect();
+        id.is_some_and(|id| inside.iter().any(|f| f.windows(id.len()).any(|w| w == id)))
+    };
+    let places = ["/run/tierce/marks", "/dev/shm/tierce-0/marks"];
+    let found: Vec<PathBuf> =
+        places.iter().flat_map(|p| files_in(Path::new(p))).filter(of_it).collect();
+    assert!(!found.is_empty(), "no note of {}", store.display());
+    found
+}
+
+fn files_in(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect()
+}
+
 /// The newest segment of a store.
 fn live_segment(store: &Path) -> PathBuf {
     let names = fs::read_dir(store).expect("a store").flatten().map(|e| e.path());
@@ -165,11 +186,25 @@ fn an_older_copy_of_a_store_and_a_wiped_one_take_no_part_until_the_member_is_adm
     copy(&store, &older);
     cluster.start(rome);
     until(&cluster, rome, "rome is back", quorate);
+    must(&cluster, paris, &grant(paris, 20_000), "done");
+    must(&cluster, paris, &revoke(), "done");
     assert_eq!(cluster.terminate(rome), Some(0), "{}", cluster.logs());
 
-    // Restored from a backup: flawless by every local test, and found out by its peers (R5).
+    // Restored from a backup: the machine has a note of what it wrote since (R5).
     fs::remove_dir_all(&store).expect("removed");
     copy(&older, &store);
+    cluster.start(rome);
+    assert_eq!(cluster.ended(rome), Some(1), "{}", cluster.logs());
+    let log = cluster.log(rome);
+    assert!(log.contains("is an older copy: it ends with record"), "{log}");
+    assert!(log.contains("have the member re-admitted: tierce sites admit"), "{log}");
+
+    // A reboot forgets the note. The copy is flawless by every local test, and found by its peers.
+    fs::remove_dir_all(&store).expect("removed");
+    copy(&older, &store);
+    for note in notes_of(&store) {
+        fs::remove_file(note).expect("forgotten");
+    }
     cluster.start(rome);
     let out = until(&cluster, rome, "it finds out", |s| s["standing"] == "out");
     assert!(alarms(&out).contains("this store is an older copy"), "{out:#}");

@@ -32,6 +32,12 @@ const COMPLETION_QUEUE: usize = 2 * task::MAX_OUTSTANDING_WRITES;
 /// Kind of the journal records of this crate: postcard of `tierce_ticket::durable::Record`.
 pub(crate) const RECORD_KIND: u8 = 1;
 
+/// What follows from an older copy, and what to do.
+pub const OLDER_STORE: (&str, &str) = (
+    "votes and promises would be forgotten, so this store is no voter any more (R5)",
+    "move it away, start with an empty one and have the member re-admitted: tierce sites admit NAME",
+);
+
 /// What a process is told.
 #[derive(Clone, Debug)]
 pub struct HostOptions {
@@ -107,7 +113,7 @@ pub enum HostError {
     },
     /// The store is an older copy: this machine has written more to it since it was booted.
     #[error(
-        "the store in {dir} is an older copy: it ends with record {has}, and this machine has written record {written} to it since it was booted; nothing was started, for promises and votes would be forgotten (R5); move it away, start empty and re-admit this member: tierce sites admit NAME"
+        "the store in {dir} is an older copy: it ends with record {has}, and this machine has written record {written} to it since it was booted"
     )]
     OlderStore {
         /// Directory.

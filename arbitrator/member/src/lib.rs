@@ -18,5 +18,5 @@ mod mark;
 mod task;
 
 pub use clocks::now;
-pub use host::{Host, HostError, HostOptions, MemberOptions, PeerAddress};
+pub use host::{Host, HostError, HostOptions, MemberOptions, OLDER_STORE, PeerAddress};
 pub use task::{Busy, MemberEvent, MemberHandle, Stats, StatsView};

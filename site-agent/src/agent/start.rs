@@ -12,7 +12,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tierce_link::{Ca, Settings, TenantQuota};
-use tierce_member::{Host, HostError, HostOptions, MemberOptions, PeerAddress};
+use tierce_member::{Host, HostError, HostOptions, MemberOptions, OLDER_STORE, PeerAddress};
 use tierce_ticket::configuration::Role;
 use tierce_ticket::ids::NameError;
 use tokio::net::TcpListener;
@@ -67,6 +67,10 @@ impl StartError {
                 "the files under `data`/store",
                 "keep the directory for a look, then have the member re-admitted with an empty one",
             ),
+            Self::Host(HostError::OlderStore { .. }) => {
+                let (follows, next) = OLDER_STORE;
+                (format!("{effect}; {follows}"), "the files under `data`/store", next)
+            }
             _ => (effect, "tierce config check", "remove the cause, then try again"),
         }
     }

@@ -58,7 +58,7 @@ pub(crate) fn run(run: &Run, table: &mut Table, fault: Fault) -> anyhow::Result<
     let (word, runs) = (fault.word(), run.options.runs);
     eprintln!("== {word}: {runs} runs, T = 1 s");
     let times = ours(run, fault, &Lease::METRO_FAST, runs, 0)?;
-    let options = booth::Options::one_second(run.seed);
+    let options = run.on_our_net(booth::Options::one_second(run.seed));
     let beside = if run.peer() { peer(run, fault, &options, runs)? } else { vec![] };
     report(run, table, word, &Lease::METRO_FAST, &times, &beside);
     if run.options.long {
@@ -85,7 +85,9 @@ fn report(run: &Run, table: &mut Table, word: &str, lease: &Lease, ours: &Times,
 fn long(run: &Run, fault: Fault) -> anyhow::Result<(Times, Vec<f64>)> {
     let each = run.options.runs.div_ceil(LONG_LABS);
     let ours_one = |n| ours(run, fault, &Lease::HALF_A_MINUTE, each, n);
-    let peer_one = |n: u64| peer(run, fault, &booth::Options::thirty_seconds(run.seed ^ n), each);
+    let peer_one = |n: u64| {
+        peer(run, fault, &run.on_our_net(booth::Options::thirty_seconds(run.seed ^ n)), each)
+    };
     let mut times = Times::default();
     let mut peers = Vec::new();
     std::thread::scope(|scope| -> anyhow::Result<()> {
@@ -111,8 +113,7 @@ fn long(run: &Run, fault: Fault) -> anyhow::Result<(Times, Vec<f64>)> {
 fn ours(run: &Run, fault: Fault, lease: &Lease, runs: usize, lab: u64) -> anyhow::Result<Times> {
     let mut random = run.random(fault as u64 + 16 * lab);
     let seed = run.seed ^ lab;
-    let options =
-        tierce::Options { lease: lease.clone(), ..tierce::Options::one_ticket(TICKET, seed) };
+    let options = tierce::Options { lease: lease.clone(), seed, ..run.one_ticket(TICKET) };
     let mut cluster = Cluster::start(options)?;
     cluster.grant(TICKET, 0)?;
     let mut times = Times::default();

@@ -21,7 +21,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
-use tierce_rig::booth::Booth;
+use tierce_rig::booth::{self, Booth};
+use tierce_rig::net::Rule;
+use tierce_rig::tierce;
 use tierce_rig::{Random, tidy_on_signals};
 
 use facts::Facts;
@@ -118,6 +120,18 @@ impl Run {
 
     fn peer(&self) -> bool {
         !self.options.no_peer && Booth::installed()
+    }
+
+    /// One witnessed ticket, T = 1 s, on the network that all parts have.
+    fn one_ticket(&self, ticket: &str) -> tierce::Options {
+        let rule = Rule::delayed(self.facts.delay);
+        tierce::Options { rule, ..tierce::Options::one_ticket(ticket, self.seed) }
+    }
+
+    /// The peer on the same network.
+    fn on_our_net(&self, mut options: booth::Options) -> booth::Options {
+        options.rule = Rule::delayed(self.facts.delay);
+        options
     }
 
     /// Random numbers of a part, the same for the same seed.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tierce_rig::Mono;
 use tierce_rig::booth::{self, Booth, Op};
-use tierce_rig::tierce::{self, Cluster, other};
+use tierce_rig::tierce::{Cluster, other};
 
 use crate::Run;
 use crate::row::{Table, ms};
@@ -39,7 +39,7 @@ struct Times {
 
 pub(crate) fn run(run: &Run, table: &mut Table) -> anyhow::Result<()> {
     eprintln!("== move: {} runs", run.options.runs);
-    let mut cluster = Cluster::start(tierce::Options::one_ticket(TICKET, run.seed))?;
+    let mut cluster = Cluster::start(run.one_ticket(TICKET))?;
     cluster.grant(TICKET, 0)?;
     let from = Mono::now();
     let mut times = Times::default();
@@ -99,7 +99,7 @@ fn once(cluster: &Cluster, times: &mut Times) -> anyhow::Result<()> {
 }
 
 fn peer(run: &Run) -> anyhow::Result<Vec<f64>> {
-    let mut booth = Booth::new(booth::Options::one_second(run.seed))?;
+    let mut booth = Booth::new(run.on_our_net(booth::Options::one_second(run.seed)))?;
     let mut random = run.random(33);
     booth.fresh()?;
     booth.grant(0, "t0")?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tierce_rig::booth::{self, Booth};
 use tierce_rig::net::{Look, Rule};
-use tierce_rig::tierce::{self, Cluster, other};
+use tierce_rig::tierce::{Cluster, other};
 use tierce_rig::{Mono, Random, until};
 
 use crate::Run;
@@ -108,7 +108,7 @@ fn note(worst: &mut Worst, product: &str, fault: Fault, n: usize, overlap: Durat
 // ---- ours -------------------------------------------------------------------------------------
 
 fn ours(run: &Run) -> anyhow::Result<Worst> {
-    let mut cluster = Cluster::start(tierce::Options::one_ticket(TICKET, run.seed))?;
+    let mut cluster = Cluster::start(run.one_ticket(TICKET))?;
     cluster.grant(TICKET, 0)?;
     let (mut random, mut worst) = (run.random(48), Worst::new());
     for fault in Fault::ALL {
@@ -183,7 +183,7 @@ fn ours_once(cluster: &mut Cluster, fault: Fault, random: &mut Random) -> anyhow
 // ---- booth ------------------------------------------------------------------------------------
 
 fn peer(run: &Run) -> anyhow::Result<Worst> {
-    let mut booth = Booth::new(booth::Options::one_second(run.seed))?;
+    let mut booth = Booth::new(run.on_our_net(booth::Options::one_second(run.seed)))?;
     let (mut random, mut worst) = (run.random(49), Worst::new());
     for fault in Fault::ALL {
         for n in 0..RUNS {

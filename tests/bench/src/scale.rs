@@ -170,7 +170,7 @@ fn megabytes(kib: u64) -> f64 {
 fn ours(run: &Run, n: usize) -> anyhow::Result<Cost> {
     eprintln!("== scale: {n} tickets, T = 1 s");
     let witnessed = vec![];
-    let options = Options { witnessed, bare: n, ..Options::one_ticket("", run.seed) };
+    let options = Options { witnessed, bare: n, ..run.one_ticket("") };
     let mut cluster = Cluster::start(options)?;
     let granting = Instant::now();
     grant_all(&cluster, n).context("granting all tickets")?;
@@ -238,7 +238,7 @@ fn peer(
     lease: &str,
 ) -> anyhow::Result<Option<Cost>> {
     eprintln!("== scale: {n} tickets, {lease}");
-    let options = booth::Options { tickets: n, ..options(run.seed) };
+    let options = booth::Options { tickets: n, ..run.on_our_net(options(run.seed)) };
     let expire = options.expire;
     let mut booth = Booth::new(options)?;
     booth.fresh()?;

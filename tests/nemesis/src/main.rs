@@ -22,6 +22,7 @@ mod fault;
 mod round;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -167,8 +168,8 @@ fn nemesis(cli: &Cli) -> anyhow::Result<bool> {
     });
     if let Some(path) = &cli.json {
         lines.push(sums);
-        let text: String = lines.iter().map(|l| format!("{l}\n")).collect();
-        std::fs::write(path, text).context("writing the rounds")?;
+        let mut file = std::fs::File::create(path).context("making the file of rounds")?;
+        lines.iter().try_for_each(|l| writeln!(file, "{l}")).context("writing the rounds")?;
     }
     Ok(failed == 0 && missed.is_empty())
 }

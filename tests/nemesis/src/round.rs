@@ -58,6 +58,7 @@ fn as_ms<S: Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_f64(d.as_secs_f64() * 1e3)
 }
 
+#[allow(clippy::ref_option, reason = "the form that serde calls")]
 fn maybe_as_ms<S: Serializer>(d: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
     d.map(|d| d.as_secs_f64() * 1e3).serialize(s)
 }
@@ -145,7 +146,9 @@ impl Rig {
         self.cluster.net().switch().change(|from, to, rule| {
             *rule = base.clone();
             rule.cut = off.contains(&from) || off.contains(&to);
-            on.iter().for_each(|(fault, _)| fault.shape(from, to, rule));
+            for (fault, _) in on {
+                fault.shape(from, to, rule);
+            }
         });
     }
 

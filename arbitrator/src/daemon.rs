@@ -139,7 +139,10 @@ impl Ground {
         let (recorder, recorder_dir) = recorder_place(target.as_ref())?;
         let status = OwnStatus::open();
         let mut steps = vec![no_new_privileges()];
-        let mut places = vec![data.root().to_owned(), recorder_dir.clone()];
+        let volatile = tierce_trace::is_volatile(&recorder_dir);
+        let other = tierce_trace::default_volatile_dir().filter(|_| !volatile && target.is_none());
+        let marks = other.unwrap_or_else(|| recorder_dir.clone());
+        let mut places = vec![data.root().to_owned(), recorder_dir, marks.clone()];
         // Leaving the socket's name behind would do no harm; removing it is cleaner.
         places.extend(
             control_path
@@ -156,7 +159,7 @@ impl Ground {
             control_path,
             metrics,
             recorder,
-            marks: recorder_dir,
+            marks,
             status,
             steps,
         })

@@ -9,7 +9,6 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use tierce_store::StoreId;
 
 /// The note of one store.
@@ -39,7 +38,7 @@ impl Mark {
     fn try_open(dir: &Path, store: StoreId) -> std::io::Result<Self> {
         let dir = dir.join("marks");
         fs::create_dir_all(&dir)?;
-        if statfs(&dir)?.filesystem_type() != TMPFS_MAGIC {
+        if !tierce_trace::is_volatile(&dir) {
             return Err(std::io::Error::other("it is on no tmpfs"));
         }
         let mut options = OpenOptions::new();

@@ -46,7 +46,7 @@ pub use hlc::{Hlc, Observed};
 pub use layer::RecorderLayer;
 pub use logs::{Guard, Options, RecorderAt, init};
 pub use merging::merge;
-pub use place::default_recorder_dir;
+pub use place::{default_recorder_dir, default_volatile_dir, is_volatile};
 pub use reading::Recording;
 pub use recorder::{Recorder, RecorderOptions, dump, hlc_now, hlc_observe, hlc_observe_from};
 pub use recorder::{record, recorder};

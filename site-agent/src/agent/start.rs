@@ -115,7 +115,7 @@ pub(super) async fn start(
 
     let timing = config.timing();
     let link = Settings::for_period(timing.renew_every, timing.losses);
-    let marks = tierce_trace::default_recorder_dir().ok();
+    let marks = tierce_trace::default_volatile_dir();
     let host = Host::start_for_one(HostOptions { listen: config.listen, link, marks })?;
     let (member, member_events) = host.add_member(member_options(&config)?)?;
     serve_joins(&host, &config);

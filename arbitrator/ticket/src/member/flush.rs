@@ -95,11 +95,7 @@ impl Member {
             Record::Identity { cluster: f.cluster, me: f.me },
             Record::MaxPromise(max_promise),
         ];
-        self.note_at = None;
-        records.extend(self.seen.iter_mut().map(|(store, s)| {
-            s.noted = s.age;
-            Record::Seen { store: *store, age: s.age, boot: s.boot }
-        }));
+        records.extend(self.stores.note_all());
         records.extend(f.promises.votes().map(Record::Fence));
         let durable = f.ledger.durable();
         records.extend(durable.snapshot.map(LedgerRecord::Snapshot).map(Record::Ledger));

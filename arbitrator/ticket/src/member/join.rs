@@ -9,16 +9,13 @@
 //! on an operator's word, removes the old store's number, adds the new one as a learner, brings it
 //! up to date, and lets it vote: three steps of one change each (R11).
 //!
-//! *Older stores*: openings of a store and records written to it are counted in it; the first are
-//! told in the hello, the second with every message. Whoever has seen the store further on says so,
-//! and the older copy refuses to take part. A member that restarts waits until the others confirm
-//! it (`confirm`).
+//! *Older stores*: `stores.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::commands::Origin;
-use super::{Alarm, Member, PlannedMember, Sighting, Standing};
+use super::{Alarm, Member, PlannedMember, Standing};
 use crate::command::{Outcome, Refusal, RefusalCode};
 use crate::configuration::{Configuration, MemberInfo, Role};
 use crate::durable::{Age, Durable, Record};
@@ -90,8 +87,7 @@ impl Member {
             return;
         }
         // One from before the peer's restart may come late, or it comes with an older copy.
-        let seen = self.seen.get(&hello.store);
-        if seen.is_none_or(|s| s.age.opened <= hello.opened) {
+        if self.stores.is_newest(hello) {
             let peer = self.peers.entry(from.clone()).or_default();
             peer.hello = Some(hello.clone());
             peer.cluster = cluster;
@@ -106,11 +102,7 @@ impl Member {
                 self.offer_founding(from, cluster, hello);
             }
             Some((boot, _)) if boot != self.settings.boot => {}
-            Some((_, HelloReply::Known)) if self.standing == Standing::Confirming => {
-                self.vouched.insert(from.clone());
-                self.confirm(now);
-            }
-            Some((_, HelloReply::Known)) => {}
+            Some((_, HelloReply::Known)) => self.vouched_by(now, from),
             Some((_, HelloReply::Older { seen })) => {
                 let own = Age { written: self.written, ..self.settings.age };
                 self.out(Alarm::OlderStore { own, seen, by: from.clone() });
@@ -122,89 +114,6 @@ impl Member {
                 }
             }
         }
-    }
-
-    /// Takes part once it is sure that nothing is missing from this store. Who could know of what
-    /// is missing is another voter, so all of them are asked. The word of one is enough where the
-    /// machine itself knows, and after T: by then every promise that a newer copy may have given has
-    /// run out, so a voter that is down for long keeps nobody from starting.
-    pub(super) fn confirm(&mut self, now: Now) {
-        let Some(f) = &self.formed else { return };
-        if self.standing != Standing::Confirming || self.vouched.is_empty() {
-            return;
-        }
-        let voters = f.ledger.configuration().0.voters.values().map(|m| &m.name);
-        let mut others = voters.filter(|n| **n != self.settings.name);
-        let enough = self.settings.continued || now.voter >= self.alone_from;
-        if enough || others.all(|n| self.vouched.contains(n)) {
-            self.standing = Standing::TakingPart;
-            self.vouched.clear();
-        }
-    }
-
-    /// Remembers how far a peer's store has come, by what it says with each message.
-    /// That is written down with the next record, or after a moment.
-    pub(super) fn sight(&mut self, now: Now, from: &MemberName, written: u64) {
-        let Some(f) = &self.formed else { return };
-        let Some(hello) = self.peers.get(from).and_then(|p| p.hello.as_ref()) else { return };
-        let Some(s) = self.seen.get_mut(&hello.store) else { return };
-        if s.age.written < written && s.age.opened == hello.opened && s.boot == hello.boot {
-            s.age.written = written;
-            let soon = now.voter + f.config_seen.timing.election / 4;
-            self.note_at.get_or_insert(soon);
-        }
-    }
-
-    /// Writes down how far other stores have come since that was last done. What a peer says may
-    /// make something of ours durable that rests on it (an expiry on its vote), so both go together.
-    pub(super) fn note_sightings(&mut self) {
-        self.note_at = None;
-        for (store, s) in self.seen.iter_mut().filter(|(_, s)| s.age != s.noted) {
-            s.noted = s.age;
-            self.records.push(Record::Seen { store: *store, age: s.age, boot: s.boot });
-        }
-    }
-
-    /// Says what the peer's store is to this member, and remembers how far it has come.
-    fn judge(
-        &mut self,
-        from: &MemberName,
-        cluster: ClusterId,
-        id: MemberId,
-        written: u64,
-        hello: &Hello,
-    ) -> HelloReply {
-        let told = Age { opened: hello.opened, written };
-        let known = self.seen.get(&hello.store).copied();
-        let same = known.is_some_and(|s| s.age.opened == told.opened && s.boot == hello.boot);
-        if let Some(s) = known
-            && !same
-            && !s.age.may_become(told)
-        {
-            let alarm = Alarm::PeerOlder { member: from.clone(), told, seen: s.age };
-            self.alarm_once(&format!("older {from} {}", hello.boot), alarm);
-            return HelloReply::Older { seen: s.age };
-        }
-        let Some(f) = &self.formed else { return HelloReply::Stranger };
-        let configuration = f.ledger.configuration().0;
-        let in_it = configuration.members().any(|(_, m)| m.name == *from && m.store == hello.store);
-        if in_it && !same {
-            let (store, boot) = (hello.store, hello.boot);
-            // One that does not tell (version 1) has at least what it had.
-            let least = known.map_or(0, |s| s.age.written);
-            let age = Age { written: told.written.max(least), ..told };
-            self.seen.insert(store, Sighting::noted(age, boot));
-            self.records.push(Record::Seen { store, age, boot });
-        }
-        // A founding or admitted member may not have its configuration yet: it is on its way. Else a
-        // good store names its own number.
-        let on_its_way = in_it && cluster == ClusterId::default();
-        let ours = self.formed.as_ref().is_some_and(|f| {
-            f.cluster == cluster
-                && f.ledger.configuration().0.member(id).is_some_and(|m| m.store == hello.store)
-        });
-        let ours = ours || on_its_way;
-        if ours { HelloReply::Known } else { HelloReply::Stranger }
     }
 
     /// The own file was read again: the peers learn its digest, and it is compared with theirs.

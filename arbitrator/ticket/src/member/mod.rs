@@ -4,16 +4,22 @@
 //! carry out `Persist` and `Checkpoint` in order and report them with `Persisted`; let no `Send`
 //! leave whose `after` is not yet reported; stop the process when a persist fails (R6).
 //!
-//! Where to look: this file has the state and the order of work in a step; `join.rs` how a member
-//! finds its place (founding, admission, older stores); `commands.rs` what operators and agents ask.
+//! Where to look: this file has the state and what comes in and goes out; `work.rs` the order of work
+//! in a step; `join.rs` how a member finds its place (founding, admission); `stores.rs` older copies of
+//! stores; `commands.rs` what operators and agents ask.
 
+mod alarm;
 mod bring_up;
 mod commands;
 mod flush;
 mod join;
 mod operations;
 mod receive;
+mod stores;
 mod work;
+
+pub use self::alarm::Alarm;
+use self::stores::Stores;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -182,117 +188,6 @@ pub enum Effect {
     Alarm(Alarm),
 }
 
-/// What somebody should look at.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Alarm {
-    /// R5: an older copy of this store, or a second running copy.
-    #[error(
-        "this store is an older copy: it has come to {own}, and {by} has seen {seen}; \
-         it refuses to take part; move it away and re-admit this member under a new store"
-    )]
-    OlderStore {
-        /// How far this store has come.
-        own: Age,
-        /// How far it had come as seen elsewhere.
-        seen: Age,
-        /// By whom.
-        by: MemberName,
-    },
-    /// R5: the cluster exists and does not know this store.
-    #[error(
-        "the cluster exists and does not know this store ({by} says so); until it is admitted this \
-         member takes no part; next: tierce sites admit NAME at a member in service"
-    )]
-    NotAdmitted {
-        /// Who said so.
-        by: MemberName,
-    },
-    /// Another member presented an older copy of its store.
-    #[error(
-        "{member} came with an older copy of its store (it comes with {told}, seen was {seen}); \
-         refused (R5)"
-    )]
-    PeerOlder {
-        /// Which member.
-        member: MemberName,
-        /// How far it says that it has come.
-        told: Age,
-        /// How far it had come.
-        seen: Age,
-    },
-    /// The configuration no longer contains this member.
-    #[error("this member was removed from the cluster's configuration; it takes no part any more")]
-    Removed,
-    /// Another site's file differs in what must be equal.
-    #[error(
-        "{member} has a different configuration file: digest {theirs}, here {ours}; compare with tierce config diff"
-    )]
-    DigestDiffers {
-        /// Which member.
-        member: MemberName,
-        /// Its digest.
-        theirs: String,
-        /// Ours.
-        ours: String,
-    },
-    /// Wall clocks differ; decides nothing, but logs will confuse people.
-    #[error(
-        "the wall clock of {member} differs by {by_ms} ms; nothing is decided by it, but logs will not line up"
-    )]
-    WallSkew {
-        /// Which member.
-        member: MemberName,
-        /// Theirs less ours.
-        by_ms: i64,
-    },
-    /// The clock audit found a voter's clock beyond rho.
-    #[error(
-        "the clock of {member} differs by {excess_us} us over {over_ms} ms beyond the bound rho"
-    )]
-    ClockBeyondBound {
-        /// Which voter.
-        member: MemberName,
-        /// Excess beyond the bound, microseconds; positive: it went ahead of ours.
-        excess_us: i64,
-        /// Over which time.
-        over_ms: u64,
-    },
-    /// This node's own clock is at fault: it stops its dependents.
-    #[error(
-        "this node's clock is not to be trusted: {0}; everything is stopped and no lease is renewed; restart the agent once the cause is known"
-    )]
-    OwnClock(String),
-    /// The ledger refused something that must not happen.
-    #[error("the ledger refused an impossible request: {0}")]
-    Ledger(String),
-    /// Tickets moved by themselves, by one decision: a lost site with 10,000 tickets is one alarm.
-    #[error(
-        "{} moved to {to} by {} (term {term})",
-        named(tickets, *more),
-        if tickets.len() + more == 1 { "itself" } else { "themselves" }
-    )]
-    Moved {
-        /// Names of the first of them.
-        tickets: Vec<String>,
-        /// How many more.
-        more: usize,
-        /// The new holder.
-        to: MemberName,
-        /// Their term.
-        term: Term,
-    },
-}
-
-/// Tickets in words.
-fn named(tickets: &[String], more: usize) -> String {
-    let list = tickets.join(", ");
-    match (tickets.len(), more) {
-        (1, 0) => format!("ticket {list}"),
-        (_, 0) => format!("tickets {list}"),
-        _ => format!("tickets {list} and {more} more"),
-    }
-}
-
 /// Whether this member takes part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -341,14 +236,6 @@ struct Batch {
     max_promise: Option<Duration>,
 }
 
-/// What is known of another member's store (R5).
-#[derive(Clone, Copy, Debug)]
-struct Sighting {
-    age: Age,
-    boot: Incarnation,
-    noted: Age,
-}
-
 #[derive(Debug)]
 struct Outgoing {
     to: MemberName,
@@ -365,14 +252,7 @@ pub struct Member {
     formed: Option<Formed>,
     peers: BTreeMap<MemberName, Peer>,
     names: BTreeMap<MemberId, MemberName>,
-    /// How far other stores have come, in which start, and whether that is on disk.
-    seen: BTreeMap<StoreId, Sighting>,
-    /// When that is written down even if nothing else is.
-    note_at: Option<VoterTime>,
-    /// Who has confirmed this store, while that counts.
-    vouched: BTreeSet<MemberName>,
-    /// From then on one who confirms is enough: what this store had promised has ended.
-    alone_from: VoterTime,
+    stores: Stores,
     commands: commands::Pending,
     /// The state that an admitted store is being given.
     arriving: Option<bring_up::Arriving>,
@@ -400,12 +280,6 @@ pub struct Member {
     next_report: VoterTime,
 }
 
-impl Sighting {
-    fn noted(age: Age, boot: Incarnation) -> Self {
-        Self { age, boot, noted: age }
-    }
-}
-
 impl Member {
     /// A member with what it must not have forgotten.
     pub fn new(settings: MemberSettings, durable: Durable, now: Now) -> Result<Self, Inconsistent> {
@@ -414,13 +288,7 @@ impl Member {
             formed: None,
             peers: BTreeMap::new(),
             names: BTreeMap::new(),
-            seen: durable
-                .seen
-                .iter()
-                .map(|(s, (age, boot))| (*s, Sighting::noted(*age, *boot)))
-                .collect(),
-            vouched: BTreeSet::new(),
-            alone_from: now.voter + durable.max_promise,
+            stores: Stores::new(&durable, now.voter),
             commands: commands::Pending::default(),
             arriving: None,
             readiness: None,
@@ -437,7 +305,6 @@ impl Member {
             durable: settings.age.written,
             telling: settings.age.written,
             written: settings.age.written,
-            note_at: None,
             leader: None,
             alarms_given: BTreeSet::new(),
             wall_ms: now.wall_ms,
@@ -529,7 +396,7 @@ impl Member {
         match input {
             Input::Tick => {
                 self.confirm(now);
-                if self.note_at.is_some_and(|at| at <= now.voter) {
+                if self.stores.note_at.is_some_and(|at| at <= now.voter) {
                     self.note_sightings();
                 }
             }
@@ -594,9 +461,9 @@ impl Member {
             }
             wake.holder = f.holder.as_ref().and_then(Holder::deadline);
         }
-        wake.voter = earlier(wake.voter, self.note_at);
-        if self.standing == Standing::Confirming && !self.vouched.is_empty() {
-            wake.voter = earlier(wake.voter, Some(self.alone_from));
+        wake.voter = earlier(wake.voter, self.stores.note_at);
+        if self.standing == Standing::Confirming {
+            wake.voter = earlier(wake.voter, self.stores.enough_from());
         }
         wake
     }

@@ -1,0 +1,170 @@
+//! How far each member's store has come, as this one knows it: what R5 rests on.
+//!
+//! Openings are told in the hello, records with every message; both are remembered, and written
+//! down before or with what rests on them. A store that comes with less than was seen is an older
+//! copy. After a start this member asks the same of the others before it takes part.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Alarm, Member, Standing};
+use crate::durable::{Age, Durable, Record};
+use crate::ids::{ClusterId, Incarnation, MemberId, MemberName, StoreId};
+use crate::message::{Hello, HelloReply};
+use crate::time::{Now, VoterTime};
+
+/// What is known of another member's store.
+#[derive(Clone, Copy, Debug)]
+struct Sighting {
+    age: Age,
+    /// In which start of that member.
+    boot: Incarnation,
+    /// What of it is on disk here.
+    noted: Age,
+}
+
+/// All stores, and what the others have said of this one.
+#[derive(Debug)]
+pub(super) struct Stores {
+    seen: BTreeMap<StoreId, Sighting>,
+    /// When news of others is written down even if nothing else is.
+    pub(super) note_at: Option<VoterTime>,
+    /// Who has confirmed this store, while that counts.
+    vouched: BTreeSet<MemberName>,
+    /// From then on one who confirms is enough: what this store had promised has ended.
+    alone_from: VoterTime,
+}
+
+impl Stores {
+    /// With what the journal remembers, at the start of the process.
+    pub(super) fn new(durable: &Durable, now: VoterTime) -> Self {
+        let noted = |(store, (age, boot)): (&StoreId, &(Age, Incarnation))| {
+            (*store, Sighting { age: *age, boot: *boot, noted: *age })
+        };
+        Self {
+            seen: durable.seen.iter().map(noted).collect(),
+            note_at: None,
+            vouched: BTreeSet::new(),
+            alone_from: now + durable.max_promise,
+        }
+    }
+
+    /// When one voter's word becomes enough, while this member waits with at least one.
+    pub(super) fn enough_from(&self) -> Option<VoterTime> {
+        (!self.vouched.is_empty()).then_some(self.alone_from)
+    }
+
+    /// Whether this hello is from the newest known opening of its store, or a newer one.
+    pub(super) fn is_newest(&self, hello: &Hello) -> bool {
+        self.seen.get(&hello.store).is_none_or(|s| s.age.opened <= hello.opened)
+    }
+
+    /// All sightings as records, which from now on count as noted.
+    pub(super) fn note_all(&mut self) -> impl Iterator<Item = Record> {
+        self.note_at = None;
+        self.seen.iter_mut().map(|(store, s)| s.note(*store))
+    }
+
+    /// The same for those that have changed since they were noted last.
+    fn note_changed(&mut self) -> impl Iterator<Item = Record> {
+        self.note_at = None;
+        self.seen.iter_mut().filter(|(_, s)| s.age != s.noted).map(|(store, s)| s.note(*store))
+    }
+}
+
+impl Sighting {
+    fn note(&mut self, store: StoreId) -> Record {
+        self.noted = self.age;
+        Record::Seen { store, age: self.age, boot: self.boot }
+    }
+}
+
+impl Member {
+    /// A voter says that it has not seen this store further on than it is.
+    pub(super) fn vouched_by(&mut self, now: Now, from: &MemberName) {
+        if self.standing == Standing::Confirming {
+            self.stores.vouched.insert(from.clone());
+            self.confirm(now);
+        }
+    }
+
+    /// Takes part once it is sure that nothing is missing from this store. Who could know of what
+    /// is missing is another voter, so all of them are asked. The word of one is enough where the
+    /// machine itself knows, and after T: by then every promise that a newer copy may have given has
+    /// run out, so a voter that is down for long keeps nobody from starting.
+    pub(super) fn confirm(&mut self, now: Now) {
+        let Some(f) = &self.formed else { return };
+        if self.standing != Standing::Confirming || self.stores.vouched.is_empty() {
+            return;
+        }
+        let voters = f.ledger.configuration().0.voters.values().map(|m| &m.name);
+        let mut others = voters.filter(|n| **n != self.settings.name);
+        let enough = self.settings.continued || now.voter >= self.stores.alone_from;
+        if enough || others.all(|n| self.stores.vouched.contains(n)) {
+            self.standing = Standing::TakingPart;
+            self.stores.vouched.clear();
+        }
+    }
+
+    /// Remembers how far a peer's store has come, by what it says with each message.
+    /// That is written down with the next record, or after a moment.
+    pub(super) fn sight(&mut self, now: Now, from: &MemberName, written: u64) {
+        let Some(f) = &self.formed else { return };
+        let Some(hello) = self.peers.get(from).and_then(|p| p.hello.as_ref()) else { return };
+        let Some(s) = self.stores.seen.get_mut(&hello.store) else { return };
+        if s.age.written < written && s.age.opened == hello.opened && s.boot == hello.boot {
+            s.age.written = written;
+            let soon = now.voter + f.config_seen.timing.election / 4;
+            self.stores.note_at.get_or_insert(soon);
+        }
+    }
+
+    /// Writes down how far other stores have come since that was last done. What a peer says may
+    /// make something of ours durable that rests on it (an expiry on its vote), so both go together.
+    pub(super) fn note_sightings(&mut self) {
+        let changed = self.stores.note_changed();
+        self.records.extend(changed);
+    }
+
+    /// Says what the peer's store is to this member, and remembers how far it has come.
+    pub(super) fn judge(
+        &mut self,
+        from: &MemberName,
+        cluster: ClusterId,
+        id: MemberId,
+        written: u64,
+        hello: &Hello,
+    ) -> HelloReply {
+        let told = Age { opened: hello.opened, written };
+        let known = self.stores.seen.get(&hello.store).copied();
+        let same = known.is_some_and(|s| s.age.opened == told.opened && s.boot == hello.boot);
+        if let Some(s) = known
+            && !same
+            && !s.age.may_become(told)
+        {
+            let alarm = Alarm::PeerOlder { member: from.clone(), told, seen: s.age };
+            self.alarm_once(&format!("older {from} {}", hello.boot), alarm);
+            return HelloReply::Older { seen: s.age };
+        }
+        let Some(f) = &self.formed else { return HelloReply::Stranger };
+        let configuration = f.ledger.configuration().0;
+        let in_it = configuration.members().any(|(_, m)| m.name == *from && m.store == hello.store);
+        if in_it && !same {
+            let (store, boot) = (hello.store, hello.boot);
+            // One that does not tell (version 1) has at least what it had.
+            let least = known.map_or(0, |s| s.age.written);
+            let age = Age { written: told.written.max(least), ..told };
+            let mut sighting = Sighting { age, boot, noted: age };
+            self.records.push(sighting.note(store));
+            self.stores.seen.insert(store, sighting);
+        }
+        // A founding or admitted member may not have its configuration yet: it is on its way. Else a
+        // good store names its own number.
+        let on_its_way = in_it && cluster == ClusterId::default();
+        let ours = self.formed.as_ref().is_some_and(|f| {
+            f.cluster == cluster
+                && f.ledger.configuration().0.member(id).is_some_and(|m| m.store == hello.store)
+        });
+        let ours = ours || on_its_way;
+        if ours { HelloReply::Known } else { HelloReply::Stranger }
+    }
+}

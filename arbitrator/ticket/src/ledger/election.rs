@@ -18,11 +18,11 @@ use crate::ids::{Ballot, LogIndex, MemberId};
 use crate::quorum;
 
 /// Who has said yes in a campaign, or would.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ballots {
-    granted: BTreeSet<MemberId>,
+    pub(super) granted: BTreeSet<MemberId>,
     /// Journal record with the candidate's own vote.
-    own_record: u64,
+    pub(super) own_record: u64,
 }
 
 /// A log's end, in the order in which logs are compared: the later ballot wins, then the longer.

@@ -13,10 +13,10 @@ use crate::entry::Entry;
 use crate::ids::{Ballot, ConfigIndex, LogIndex, MemberId};
 
 /// A snapshot of which not all parts have come. Bounded by the check of each part.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Incoming {
-    identity: (MemberId, Ballot, LogIndex, Ballot, u64),
-    bytes: Vec<u8>,
+    pub(super) identity: (MemberId, Ballot, LogIndex, Ballot, u64),
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Incoming {

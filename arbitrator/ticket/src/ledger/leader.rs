@@ -19,7 +19,7 @@ use crate::quorum;
 use crate::time::VoterTime;
 
 /// What only a leader knows; gone with its leadership.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Leading {
     pub(super) progress: BTreeMap<MemberId, Progress>,
     /// The first entry of this ballot: once it is committed, so is everything before it.

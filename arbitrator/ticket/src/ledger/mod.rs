@@ -36,6 +36,7 @@
 
 mod change;
 mod commit;
+mod digest;
 mod durable;
 mod election;
 mod follower;
@@ -147,7 +148,7 @@ pub enum LedgerEffect {
     Alarm(String),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     Follower,
     PreCandidate(election::Ballots),
@@ -156,7 +157,7 @@ enum State {
 }
 
 /// Which part of the log the journal holds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Durability {
     /// Records handed out since the start.
     emitted: u64,
@@ -169,7 +170,7 @@ struct Durability {
 }
 
 /// A ledger. See the top of the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ledger {
     settings: LedgerSettings,
     now: VoterTime,

@@ -13,7 +13,7 @@ use crate::ids::LogIndex;
 use crate::limits::MAX_INFLIGHT_APPENDS;
 use crate::time::VoterTime;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Mode {
     /// Looking for the place where the logs meet.
     Probe {
@@ -36,7 +36,7 @@ pub(super) enum Mode {
     },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Progress {
     /// The logs agree, durably, up to here.
     pub(super) matched: LogIndex,

@@ -12,7 +12,7 @@ use crate::limits::MAX_PENDING_COMMANDS;
 use crate::quorum;
 use crate::time::VoterTime;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PendingRead {
     pub(super) context: u64,
     pub(super) round: Round,

@@ -8,11 +8,11 @@ use super::{Ledger, State};
 use crate::ids::{Ballot, MemberId};
 use crate::time::VoterTime;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Transfer {
-    to: MemberId,
+    pub(super) to: MemberId,
     pub(super) until: VoterTime,
-    asked: bool,
+    pub(super) asked: bool,
 }
 
 impl Ledger {

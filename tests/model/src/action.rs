@@ -287,6 +287,9 @@ pub fn happen(scope: &Scope, before: &World, act: &Act, mutant: Option<Mutant>) 
         Act::Ask => {
             let node = w_.node.as_mut()?;
             let pull = node.delegated.ask(holder(node.clock), TICKET);
+            // The node listens to its newest question alone: what is on its way to or from an
+            // older one has no effect any more.
+            w_.net.retain(|m| !matches!(m, Msg::Pull { .. } | Msg::Remaining { .. }));
             w_.net.push(Msg::Pull { seq: pull.seq, sent: node.clock });
         }
         Act::Answer(n) => answer_pull(w_, *n)?,

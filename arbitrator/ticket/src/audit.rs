@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::ids::MemberId;
+use crate::planted::{Bug, is_planted};
 use crate::quorum;
 use crate::time::{HolderTime, VoterTime};
 use crate::timing::{Timing, show};
@@ -111,7 +112,7 @@ impl ClockAudit {
     /// beyond the bound. (One voter ahead is that voter's fault; clocks behind ours only make leases
     /// longer at the voters.)
     pub fn verdict(&self, voters: &BTreeSet<MemberId>) -> Option<String> {
-        if !quorum::has_majority(voters, self.ahead.keys()) {
+        if !quorum::has_majority(voters, self.ahead.keys()) || is_planted(Bug::AuditBlind) {
             return None;
         }
         let by = self.ahead.values().min().copied().unwrap_or_default();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Term, TicketId};
+use crate::planted::{Bug, is_planted};
 use crate::time::HolderTime;
 use crate::timing::Timing;
 
@@ -56,7 +57,11 @@ impl Delegated {
             return;
         }
         self.asked = None;
-        let until = sent + timing.shrink(answer.left);
+        let mut left = timing.shrink(answer.left);
+        if is_planted(Bug::DelegatedUnscaled) {
+            left = answer.left;
+        }
+        let until = sent + left;
         match self.granted {
             Some((term, _)) if term > answer.term => {}
             Some((term, old)) if term == answer.term => self.granted = Some((term, old.max(until))),

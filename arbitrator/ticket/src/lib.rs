@@ -32,6 +32,7 @@ pub mod ledger;
 pub mod limits;
 pub mod member;
 pub mod message;
+pub mod planted;
 pub mod promise;
 pub mod quorum;
 pub mod steward;

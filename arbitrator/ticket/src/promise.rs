@@ -16,6 +16,7 @@ use crate::entry::{FenceTarget, FenceVote, Proof};
 use crate::ids::{ConfigIndex, MemberId, SessionId, Term, TicketId};
 use crate::limits;
 use crate::message::{Answer, Refused, Renew, Verdict};
+use crate::planted::{Bug, is_planted};
 use crate::time::{VoterTime, earlier};
 
 /// A fence request that waits for this voter's timers.
@@ -78,7 +79,8 @@ impl Promises {
         config_index: ConfigIndex,
         promise: Duration,
     ) -> Verdict {
-        if self.fences.contains_key(&FenceTarget::Session(session)) {
+        let fenced = self.fences.contains_key(&FenceTarget::Session(session));
+        if fenced && !is_planted(Bug::PromiseAfterVote) {
             return Verdict::Refused(Refused::Fenced); // R3
         }
         match docket.session(session).map(|s| s.state) {
@@ -89,17 +91,23 @@ impl Promises {
             None if session.0 <= docket.applied().0 => return Verdict::Refused(Refused::Ended),
             None => return Verdict::Refused(Refused::UnknownSession),
         }
-        if promise > self.max_promise {
+        if promise > self.max_promise && !is_planted(Bug::PromisedBeforeDurable) {
             return Verdict::Refused(Refused::NotReady); // R1: the largest T is durable first
         }
         let until = self.until.entry(session).or_default();
-        *until = (*until).max(now + promise);
+        if !is_planted(Bug::PromiseNotKept) {
+            *until = (*until).max(now + promise);
+        }
         self.pending.retain(|p| p.target != FenceTarget::Session(session));
         let mut revoking: BTreeSet<(TicketId, Term)> =
             docket.taking_back(session).into_iter().collect();
         revoking.extend(self.fenced_tickets(docket));
+        if is_planted(Bug::TakeBackNotNamed) {
+            revoking.clear();
+        }
         assert!(
-            !self.fences.contains_key(&FenceTarget::Session(session)),
+            !self.fences.contains_key(&FenceTarget::Session(session))
+                || is_planted(Bug::PromiseAfterVote),
             "never_promise_fenced (R3)"
         );
         Verdict::Promised { promise, config_index, revoking: revoking.into_iter().collect() }
@@ -122,7 +130,9 @@ impl Promises {
     /// A session was opened: it counts as promised from here on, so that nobody is fenced between
     /// its opening and its first renewal.
     pub fn session_opened(&mut self, now: VoterTime, session: SessionId, promise: Duration) {
-        self.until.insert(session, now + promise.max(self.max_promise));
+        if !is_planted(Bug::OpeningNotPromised) {
+            self.until.insert(session, now + promise.max(self.max_promise));
+        }
     }
 
     /// From here on every answer names the ticket.
@@ -142,12 +152,19 @@ impl Promises {
 
     /// R2, R4: when this voter's timers allow a vote on `target`.
     pub fn free_at(&self, target: FenceTarget) -> VoterTime {
-        let quarantine = self.started + self.max_promise;
+        let mut quarantine = self.started + self.max_promise;
+        if is_planted(Bug::NoQuarantine) {
+            quarantine = self.started;
+        }
+        if is_planted(Bug::VotesEarly) {
+            return quarantine;
+        }
         let timer = match target {
             FenceTarget::Session(s) => self.until.get(&s).copied(),
             FenceTarget::Ticket(id, term) => {
                 let named = self.named_since.get(&(id, term)).copied().unwrap_or(self.started);
-                Some(named + self.max_promise)
+                let wait = !is_planted(Bug::TakeBackAtOnce);
+                wait.then(|| named + self.max_promise)
             }
         };
         timer.map_or(quarantine, |t| t.max(quarantine))

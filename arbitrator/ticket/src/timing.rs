@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::planted::{Bug, is_planted};
+
 /// Lease times of a cluster. All durations are real durations, whole microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
@@ -139,6 +141,9 @@ impl Timing {
 
     /// H of a promise of `promise`: I1 taken as an equation, rounded down to the microsecond.
     pub fn holder_time_of(&self, promise: Duration) -> Duration {
+        if is_planted(Bug::HolderTimeUnscaled) {
+            return promise.saturating_sub(self.slack);
+        }
         self.shrink(promise).saturating_sub(self.slack)
     }
 
@@ -231,7 +236,7 @@ impl Timing {
         let h = self.holder_time();
         let end = self.stop_budget + self.watchdog_stretched() + self.wake_up;
         must(
-            end <= h,
+            end <= h || is_planted(Bug::StopDoesNotFit),
             "I2",
             "dependents are stopped, or the node reset, before the lease ends",
             ("B + W(1+ρ) + wake-up", end),
@@ -242,7 +247,7 @@ impl Timing {
         let need = self.renew_every * self.losses + self.rtt_max;
         let budget = h.saturating_sub(self.watchdog).saturating_sub(self.stop_budget);
         must(
-            need <= budget,
+            need <= budget || is_planted(Bug::LossesDoNotFit),
             "I3",
             "lost renewals in a row do not stop anything",
             ("k·P + RTT_max", need),
@@ -269,7 +274,7 @@ impl Timing {
             "set a renewal period",
         );
         must(
-            self.election + 2 * self.rtt_max < self.promise,
+            self.election + 2 * self.rtt_max < self.promise || is_planted(Bug::ElectionDoesNotFit),
             "I5",
             "the ledger has a leader again before a dead session's promises end",
             ("election + 2 RTT_max", self.election + 2 * self.rtt_max),

@@ -11,6 +11,7 @@
 //! - EXCL: at most one site physically runs anything under one ticket ([`physical`]);
 //! - EPOCH: a ticket's term only grows, and a term has one home everywhere;
 //! - HIST: all members apply the same entries ([`history`]);
+//! - no voter takes back by a promise what it has voted, in whatever life ([`said`]);
 //! - the members' own invariants.
 //!
 //! A [`plan`] of faults is drawn from the seed; then everything heals and life must go on within
@@ -19,12 +20,14 @@
 
 pub mod clock;
 pub mod disk;
+pub mod duties;
 pub mod history;
 mod lives;
 pub mod lots;
 pub mod node;
 pub mod physical;
 pub mod plan;
+pub mod said;
 pub mod seed;
 pub mod shrink;
 mod story;

@@ -53,6 +53,8 @@ pub struct Node {
     pub pinned: BTreeSet<TicketId>,
     /// Its resources take ten times their stop budget.
     pub slow_stop: bool,
+    /// Its runner of resources answers nothing and stops nothing.
+    pub hung: bool,
     /// What came while the process was frozen.
     pub inbox: Vec<(usize, u64, Envelope)>,
     /// Outcomes of commands asked here.
@@ -88,6 +90,7 @@ impl Node {
             session_d: HolderTime::default(),
             pinned: BTreeSet::new(),
             slow_stop: false,
+            hung: false,
             inbox: Vec::new(),
             outcomes: BTreeMap::new(),
             alarms: Vec::new(),

@@ -10,6 +10,7 @@ use tierce_ticket::ids::{MemberName, PersistId, RequestId, StoreId, Term, Ticket
 use tierce_ticket::ledger::Ledger;
 use tierce_ticket::member::{Effect, Input, Member, Standing};
 use tierce_ticket::message::{Envelope, Lane, Message, Readiness};
+use tierce_ticket::planted::{Bug, is_planted};
 use tierce_ticket::time::{HolderTime, Now, VoterTime};
 use tierce_ticket::timing::{Profile, Timing};
 
@@ -19,6 +20,7 @@ use crate::disk::Health;
 use crate::history::History;
 use crate::lots::Lots;
 use crate::node::Node;
+use crate::said::{Said, order_is_granted};
 use crate::story::name;
 use crate::weather::Weather;
 
@@ -86,6 +88,8 @@ pub struct World {
     pub weather: Weather,
     /// What clients were told.
     pub history: History,
+    /// What voters have said.
+    pub said: Said,
     /// Newest term of each ticket.
     pub granted: BTreeMap<TicketId, Term>,
     /// Whether lines are kept.
@@ -147,6 +151,7 @@ impl World {
             timing,
             weather,
             history: History::default(),
+            said: Said::default(),
             granted: BTreeMap::new(),
             logging: false,
             log: String::new(),
@@ -278,7 +283,13 @@ impl World {
                     _ => self.post(i, to, lane, &envelope),
                 }
             }
-            Effect::Order(order) => self.obey(i, life, &order),
+            Effect::Order(order) => {
+                let n = &self.nodes[i];
+                if let Some(docket) = n.member.as_ref().and_then(Member::docket) {
+                    order_is_granted(n.name.as_str(), &order, docket);
+                }
+                self.obey(i, life, &order);
+            }
             Effect::Outcome { request, outcome } => {
                 note!(self, "{:<6} outcome {} {outcome:?}", self.nodes[i].name, request.0);
                 self.history.told(self.now, request, &outcome);
@@ -309,10 +320,11 @@ impl World {
         let now = self.now;
         let took = MS / 5 + self.lots.below(self.nodes[i].disk.slowest);
         let n = &mut self.nodes[i];
-        if n.disk.health == Health::Fails {
+        let fails = n.disk.health == Health::Fails;
+        if fails && !is_planted(Bug::WriteErrorIgnored) {
             return self.crash(i); // R6
         }
-        n.disk.begin(id, records, checkpoint);
+        n.disk.begin(id, if fails { Vec::new() } else { records }, checkpoint && !fails);
         let done = n.disk.busy_until.max(now) + took;
         n.disk.busy_until = done;
         let life = n.life;
@@ -324,6 +336,7 @@ impl World {
             let fits = snapshot.state.len() <= tierce_ticket::limits::SNAPSHOT_PART_BYTES;
             assert!(fits, "a state larger than a part goes in parts");
         }
+        self.said.leaves(self.nodes[from].disk.store, &envelope.message);
         let datagram = lane == Lane::Datagram;
         let arrivals = self.weather.send(&mut self.lots, from, to, datagram);
         let version = self.nodes[from].speaks.min(self.nodes[to].speaks);
@@ -356,14 +369,16 @@ impl World {
                 let n = &self.nodes[node];
                 if n.life == life && n.acts() && n.role == Role::Site {
                     self.step(node, Input::Able(Able::Journal));
-                    self.step(node, Input::Able(Able::Runner));
+                    if !self.nodes[node].hung {
+                        self.step(node, Input::Able(Able::Runner));
+                    }
                     let again = self.now + self.timing.renew_every.as_nanos() as u64;
                     self.push(again, What::Alive { node, life });
                 }
             }
             What::StopDone { node, life, ticket, term } => {
                 let n = &mut self.nodes[node];
-                if n.life == life && n.acts() {
+                if n.life == life && n.acts() && !n.hung {
                     if n.running.get(&ticket).is_some_and(|r| r.term == term) {
                         n.running.remove(&ticket);
                     }

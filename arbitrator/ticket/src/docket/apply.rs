@@ -8,6 +8,7 @@ use super::Docket;
 use super::state::{Event, FreeBecause, Handover, Hold, Holding, Session, SessionState, Ticket};
 use crate::entry::{Entry, FenceTarget, FenceVote, Note, Op, Policy, Proof, Scope};
 use crate::ids::{AttributeName, Incarnation, MemberName, SessionId, Term, TicketId, TicketName};
+use crate::planted::{Bug, is_planted};
 use crate::{limits, quorum};
 
 type Skip = String;
@@ -136,7 +137,9 @@ impl Docket {
             return Err("the votes are for something else (R8)".to_owned());
         }
         let who: BTreeSet<_> = votes.iter().map(|v| v.voter).collect();
-        if !quorum::has_majority(&self.configuration.voter_ids(), &who) {
+        let enough = quorum::has_majority(&self.configuration.voter_ids(), &who)
+            || (!who.is_empty() && is_planted(Bug::OneVoteExpires));
+        if !enough {
             return Err("no majority of fence votes (R8)".to_owned());
         }
         let device = votes.iter().any(|v| v.basis == Proof::Fenced);
@@ -173,8 +176,10 @@ impl Docket {
         let site = self.open(to)?.site.clone();
         let term = Term::new(self.configuration.generation, entry.index);
         let t = self.known(ticket)?;
-        let Holding::Free { because, .. } = &t.holding else {
-            return Err(format!("{} has a holder (R9)", t.name)); // R9
+        let because = match &t.holding {
+            Holding::Free { because, .. } => because,
+            Holding::Held { .. } if is_planted(Bug::GrantedWhileHeld) => &FreeBecause::New,
+            Holding::Held { .. } => return Err(format!("{} has a holder (R9)", t.name)), // R9
         };
         if let Some(missing) = t.proof_missing() {
             return Err(format!("{} waits for proof ({missing:?})", t.name));

@@ -10,6 +10,7 @@ use crate::ids::{
     TicketName,
 };
 use crate::limits;
+use crate::planted::{Bug, is_planted};
 
 /// One session of a site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,6 +156,7 @@ impl Ticket {
             return None;
         };
         match (self.policy.regrant, proof) {
+            _ if is_planted(Bug::LapseIsProof) => None,
             (Regrant::Lapse, _)
             | (Regrant::Fenced, Proof::Fenced | Proof::Operator)
             | (Regrant::Operator, Proof::Operator) => None,

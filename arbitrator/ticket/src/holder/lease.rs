@@ -7,6 +7,7 @@ use crate::docket::Docket;
 use crate::ids::{MemberId, RenewalSeq};
 use crate::limits;
 use crate::message::{Answer, Refused, Renew, Verdict};
+use crate::planted::{Bug, is_planted};
 use crate::quorum;
 use crate::time::HolderTime;
 
@@ -27,7 +28,8 @@ impl Holder {
         let mut named = Vec::new();
         match &answer.verdict {
             Verdict::Promised { promise, config_index, revoking } => {
-                let end = sent + self.timing.holder_time_of(*promise);
+                let from = if is_planted(Bug::CountedFromReceipt) { now } else { sent };
+                let end = from + self.timing.holder_time_of(*promise);
                 self.newest_named = self.newest_named.max(*config_index);
                 for (ticket, term) in revoking.iter().take(limits::MAX_REVOKING) {
                     if let Some(h) = self.tickets.get_mut(ticket)
@@ -52,12 +54,16 @@ impl Holder {
     /// R12: D from the leases, by the newest configuration that any answer named. While that is one
     /// this member does not have, D stays where it is.
     pub(super) fn reckon(&mut self) {
-        if self.newest_named > self.config_index {
+        if self.newest_named > self.config_index && !is_planted(Bug::NewerVotersIgnored) {
             return;
         }
         let own = quorum::reached_by_majority(&self.voters, |v| {
             self.leases.get(&v).and_then(|l| l.until)
         });
+        let mut own = own;
+        if is_planted(Bug::OneAnswerIsEnough) {
+            own = self.leases.values().filter_map(|l| l.until).max();
+        }
         self.deadline = own.max(self.inherited);
     }
 
@@ -99,7 +105,8 @@ impl Holder {
             return;
         }
         self.next_renewal = now + self.timing.renew_every;
-        if !self.is_able(now) || self.distrusted.is_some() {
+        let able = self.is_able(now) || is_planted(Bug::RenewsUnable);
+        if !able || self.distrusted.is_some() {
             return; // R15
         }
         let fenced = self.leases.values().any(|l| l.last_refusal == Some(Refused::Fenced));

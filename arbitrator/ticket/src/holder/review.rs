@@ -1,10 +1,12 @@
 //! What is due: the order of work of each tick, and what each ticket may do now (R13, R14, R17).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{Holder, Order, Phase, Request, Rest, StopReason};
 use crate::docket::{Docket, Holding};
 use crate::ids::{Term, TicketId};
+use crate::planted::{Bug, is_planted};
 use crate::time::{HolderTime, earlier};
 
 impl Holder {
@@ -151,7 +153,12 @@ impl Holder {
         if self.deadline != self.told
             && let Some(deadline) = self.deadline
         {
-            self.orders.push_back(Order::Lease { deadline });
+            let late = if is_planted(Bug::GuardToldLate) {
+                self.timing.renew_every
+            } else {
+                Duration::ZERO
+            };
+            self.orders.push_back(Order::Lease { deadline: deadline + late });
         }
         self.told = self.deadline;
     }
@@ -176,7 +183,7 @@ impl Holder {
         let Some(h) = self.tickets.get_mut(&id) else { return false };
         // R17: a release that was asked for may come at any time, even after the handover was called
         // off. So this term never runs again: it is released, and granted anew.
-        let asked = h.release_asked.is_some();
+        let asked = h.release_asked.is_some() && !is_planted(Bug::ReleasedRunsAgain);
         match (phase, reason) {
             (Phase::Stopped, _) if asked && release_due => {
                 if let Some(session) = session {
@@ -187,13 +194,20 @@ impl Holder {
             (Phase::Stopped, _) if asked => {}
             (Phase::Stopped | Phase::Inherited, None) => {
                 h.phase = Phase::Running;
-                self.orders.push_back(Order::Run { ticket: id, term });
+                let other = u64::from(is_planted(Bug::OtherTermTold));
+                self.orders.push_back(Order::Run { ticket: id, term: Term(term.0 + other) });
             }
             // Until this session has a deadline of its own, the guard keeps the old one's.
             (Phase::Inherited, Some(StopReason::LeaseEnding)) => {}
             (Phase::Inherited, Some(_)) if deadline.is_none() => {}
             (Phase::Running | Phase::Inherited, Some(why)) => {
                 h.phase = Phase::Stopping;
+                if gives_up
+                    && is_planted(Bug::ReleasedRunning)
+                    && let Some(session) = session
+                {
+                    self.requests.push_back(Request::Release(id, session, term));
+                }
                 self.orders.push_back(Order::Stop { ticket: id, term, why, by });
             }
             (Phase::Stopped, Some(_)) if gives_up => {
@@ -225,7 +239,8 @@ impl Holder {
         if self.leaving {
             return Some(StopReason::Leaving);
         }
-        (now >= by).then_some(StopReason::LeaseEnding) // R13, R14
+        let ends = now >= by && !is_planted(Bug::RunsOn);
+        ends.then_some(StopReason::LeaseEnding) // R13, R14
     }
 
     /// The runner has confirmed that nothing of the ticket runs (R17).

@@ -6,6 +6,7 @@ use super::{HeldTicket, Holder, Order, Phase, StopReason};
 use crate::docket::{Docket, Holding, Ticket, Touched};
 use crate::entry::{LossPolicy, Mode};
 use crate::ids::TicketId;
+use crate::planted::{Bug, is_planted};
 use crate::time::HolderTime;
 
 impl Holder {
@@ -90,6 +91,11 @@ impl Holder {
             self.prepared.remove(&id);
         } else if self.prepared.insert(id) {
             self.orders.push_back(Order::Prepare { ticket: id });
+            if is_planted(Bug::RunsWhenNamed)
+                && let Some(t) = ticket
+            {
+                self.orders.push_back(Order::Run { ticket: id, term: t.last_term });
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use crate::configuration::{Configuration, ConfigurationError};
 use crate::entry::{Entry, Op, Payload};
 use crate::ids::{ConfigIndex, LogIndex, MemberId};
 use crate::limits::MAX_PENDING_COMMANDS;
+use crate::planted::{Bug, is_planted};
 use crate::time::VoterTime;
 
 /// Nothing can be decided here now.
@@ -95,7 +96,7 @@ impl Ledger {
     /// R11, against the newest configuration in the log.
     fn change_allowed(&self, next: &Configuration) -> Result<(), ChangeRefused> {
         let (present, index) = self.log.configuration();
-        if index.0 > self.commit.0 {
+        if index.0 > self.commit.0 && !is_planted(Bug::TwoChangesOpen) {
             return Err(ChangeRefused::Uncommitted(index));
         }
         if self.log.ballot_at(self.commit) != Some(self.hard.ballot) {
@@ -106,7 +107,7 @@ impl Ledger {
             && let Some(changed) = self.voters_changed_at
         {
             let wait = self.settings.change_wait.saturating_sub(self.now.since(changed));
-            if !wait.is_zero() {
+            if !wait.is_zero() && !is_planted(Bug::VotersChangeAtOnce) {
                 return Err(ChangeRefused::TooSoon { wait });
             }
         }

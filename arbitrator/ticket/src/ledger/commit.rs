@@ -10,6 +10,7 @@ use super::message::LedgerMessage;
 use super::progress::Mode;
 use super::{Ledger, LedgerEffect, State};
 use crate::ids::{LogIndex, MemberId};
+use crate::planted::{Bug, is_planted};
 use crate::quorum;
 
 impl Ledger {
@@ -21,8 +22,10 @@ impl Ledger {
             let own = (m == self.settings.me).then_some(self.durability.index);
             own.or_else(|| l.progress.get(&m).map(|p| p.matched))
         });
-        let Some(upto) = reached.filter(|i| *i > self.commit) else { return };
-        if self.log.ballot_at(upto) != Some(self.hard.ballot) {
+        let alone = is_planted(Bug::LeaderAloneCommits).then_some(self.durability.index);
+        let Some(upto) = reached.max(alone).filter(|i| *i > self.commit) else { return };
+        let counted = is_planted(Bug::OlderBallotCounted);
+        if self.log.ballot_at(upto) != Some(self.hard.ballot) && !counted {
             return; // Of an older ballot: it becomes final with one of this ballot, not by count.
         }
         self.commit_to(upto);

@@ -15,6 +15,7 @@ use super::leader::Leading;
 use super::message::LedgerMessage;
 use super::{Ledger, LedgerEffect, State};
 use crate::ids::{Ballot, LogIndex, MemberId};
+use crate::planted::{Bug, is_planted};
 use crate::quorum;
 
 /// Who has said yes in a campaign, or would.
@@ -52,7 +53,7 @@ impl Ledger {
         self.restart_election_timer();
         let ballot = self.hard.ballot;
         self.state = State::PreCandidate(Ballots { granted: [me].into(), own_record: 0 });
-        if self.elected() {
+        if self.elected() || is_planted(Bug::NoPreVote) {
             return self.campaign(false);
         }
         let (last_ballot, last_index) = self.log_end();
@@ -133,8 +134,10 @@ impl Ledger {
             }
             self.adopt(ballot);
         }
-        let free = self.hard.voted_for.is_none_or(|v| v == from);
-        let granted = ballot == self.hard.ballot && free && end >= self.log_end();
+        let free = self.hard.voted_for.is_none_or(|v| v == from)
+            || (self.leader.is_none() && is_planted(Bug::TwoVotesInABallot));
+        let complete = end >= self.log_end() || is_planted(Bug::ShortLogElected);
+        let granted = ballot == self.hard.ballot && free && complete;
         if granted {
             assert!(self.leader != Some(self.settings.me), "a leader has voted for itself");
             self.hard_dirty |= self.hard.voted_for.is_none();
@@ -172,7 +175,7 @@ impl Ledger {
     fn elected(&self) -> bool {
         let (State::PreCandidate(b) | State::Candidate(b)) = &self.state else { return false };
         let voters = self.log.configuration().0.voter_ids();
-        if self.log.last_index() <= LogIndex(1) {
+        if self.log.last_index() <= LogIndex(1) && !is_planted(Bug::FoundedByAMajority) {
             return !voters.is_empty() && voters.is_subset(&b.granted);
         }
         quorum::has_majority(&voters, &b.granted)

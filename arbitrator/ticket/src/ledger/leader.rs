@@ -15,6 +15,7 @@ use super::transfer::Transfer;
 use super::{Ledger, LedgerEffect, State};
 use crate::ids::{Ballot, LogIndex, MemberId};
 use crate::limits::SNAPSHOT_PART_BYTES;
+use crate::planted::{Bug, is_planted};
 use crate::quorum;
 use crate::time::VoterTime;
 
@@ -87,7 +88,7 @@ impl Ledger {
             l.heartbeat_at = self.now + self.settings.heartbeat;
         }
         let State::Leader(l) = &self.state else { return };
-        if self.quorum_until(l) <= self.now {
+        if self.quorum_until(l) <= self.now && !is_planted(Bug::DeafLeaderStays) {
             return self.follow_nobody();
         }
         if heartbeat {

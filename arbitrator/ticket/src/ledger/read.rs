@@ -9,6 +9,7 @@ use super::message::Round;
 use super::{Ledger, LedgerEffect, NotLeader, State};
 use crate::ids::LogIndex;
 use crate::limits::MAX_PENDING_COMMANDS;
+use crate::planted::{Bug, is_planted};
 use crate::quorum;
 use crate::time::VoterTime;
 
@@ -51,6 +52,8 @@ impl Ledger {
             let own = (m == self.settings.me).then_some(l.round);
             own.or_else(|| l.progress.get(&m).and_then(|p| p.round))
         });
+        let alone = is_planted(Bug::ReadAtOnce).then_some(l.round);
+        let confirmed = confirmed.max(alone);
         let Some(confirmed) = confirmed else { return };
         let commit = self.commit;
         while let Some(r) = l.reads.pop_front_if(|r| r.round <= confirmed && r.index <= commit) {

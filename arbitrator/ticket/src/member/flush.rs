@@ -32,10 +32,13 @@ impl Member {
 
     /// Turns collected records and messages into effects: one write, then what may leave after it.
     pub(super) fn flush(&mut self) {
-        if self.checkpoint {
+        // R5: a store that nobody has confirmed is not written to. Each record would bring an older
+        // copy nearer to what others have seen of the newer one, and in the end past it.
+        let confirmed = self.standing == Standing::TakingPart;
+        if confirmed && self.checkpoint {
             self.checkpoint = false;
             self.flush_checkpoint();
-        } else if !self.records.is_empty() {
+        } else if confirmed && !self.records.is_empty() {
             self.note_sightings();
             let records = std::mem::take(&mut self.records);
             let id = self.new_batch(&records);

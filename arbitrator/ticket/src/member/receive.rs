@@ -7,6 +7,7 @@ use crate::ids::{ClusterId, MemberId, MemberName};
 use crate::ledger::LedgerMessage;
 use crate::limits;
 use crate::message::{Answer, Envelope, Lane, Message, Refused, Renew, Verdict};
+use crate::planted::{Bug, is_planted};
 use crate::time::Now;
 
 impl Member {
@@ -121,7 +122,8 @@ impl Member {
             }
         };
         let wait = vote.is_none().then(|| f.promises.free_at(target).since(now.voter));
-        self.send(from, Lane::Stream, Message::FenceReply { target, vote, wait }, true);
+        let sworn = !is_planted(Bug::VoteHeardFirst);
+        self.send(from, Lane::Stream, Message::FenceReply { target, vote, wait }, sworn);
     }
 
     /// Puts a message into the outbox; `needs_persist`: it tells of something that must be durable.

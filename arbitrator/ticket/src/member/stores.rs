@@ -2,7 +2,8 @@
 //!
 //! Openings are told in the hello, records with every message; both are remembered, and written
 //! down before or with what rests on them. A store that comes with less than was seen is an older
-//! copy. After a start this member asks the same of the others before it takes part.
+//! copy. After a start this member asks the same of the others before it takes part, and writes
+//! nothing before: else an older copy would grow with every start until it passed for the newer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +11,7 @@ use super::{Alarm, Member, Standing};
 use crate::durable::{Age, Durable, Record};
 use crate::ids::{ClusterId, Incarnation, MemberId, MemberName, StoreId};
 use crate::message::{Hello, HelloReply};
+use crate::planted::{Bug, is_planted};
 use crate::time::{Now, VoterTime};
 
 /// What is known of another member's store.
@@ -98,10 +100,13 @@ impl Member {
         }
         let voters = f.ledger.configuration().0.voters.values().map(|m| &m.name);
         let mut others = voters.filter(|n| **n != self.settings.name);
-        let enough = self.settings.continued || now.voter >= self.stores.alone_from;
+        let enough = self.settings.continued
+            || now.voter >= self.stores.alone_from
+            || is_planted(Bug::OlderStoreTakesPart);
         if enough || others.all(|n| self.stores.vouched.contains(n)) {
             self.standing = Standing::TakingPart;
             self.stores.vouched.clear();
+            self.note_sightings();
         }
     }
 
@@ -121,6 +126,10 @@ impl Member {
     /// Writes down how far other stores have come since that was last done. What a peer says may
     /// make something of ours durable that rests on it (an expiry on its vote), so both go together.
     pub(super) fn note_sightings(&mut self) {
+        if self.standing != Standing::TakingPart {
+            self.stores.note_at = None; // later, if ever
+            return;
+        }
         let changed = self.stores.note_changed();
         self.records.extend(changed);
     }
@@ -140,6 +149,7 @@ impl Member {
         if let Some(s) = known
             && !same
             && !s.age.may_become(told)
+            && !is_planted(Bug::OlderStoreTakesPart)
         {
             let alarm = Alarm::PeerOlder { member: from.clone(), told, seen: s.age };
             self.alarm_once(&format!("older {from} {}", hello.boot), alarm);
@@ -153,9 +163,9 @@ impl Member {
             // One that does not tell (version 1) has at least what it had.
             let least = known.map_or(0, |s| s.age.written);
             let age = Age { written: told.written.max(least), ..told };
-            let mut sighting = Sighting { age, boot, noted: age };
-            self.records.push(sighting.note(store));
-            self.stores.seen.insert(store, sighting);
+            let noted = Age::default();
+            self.stores.seen.insert(store, Sighting { age, boot, noted });
+            self.note_sightings();
         }
         // A founding or admitted member may not have its configuration yet: it is on its way. Else a
         // good store names its own number.

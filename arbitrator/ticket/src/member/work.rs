@@ -13,6 +13,7 @@ use crate::ids::{MemberId, MemberName, Term, TicketId};
 use crate::ledger::{LedgerEffect, Snapshot};
 use crate::limits;
 use crate::message::{Lane, Message, Renew};
+use crate::planted::{Bug, is_planted};
 use crate::steward::Wish;
 use crate::time::{Now, VoterTime};
 
@@ -246,7 +247,7 @@ impl Member {
             if let Some(name) = self.name_of(asked_by) {
                 let reply =
                     Message::FenceReply { target: vote.target, vote: Some(vote), wait: None };
-                self.send(&name, Lane::Stream, reply, true);
+                self.send(&name, Lane::Stream, reply, !is_planted(Bug::VoteHeardFirst));
             }
         }
     }

@@ -64,9 +64,11 @@ fn cluster() -> Cluster {
     c
 }
 
-/// Waits until everybody could lose anybody: what was broken before has settled.
+/// Waits until everybody could lose anybody, by the word of both sites: what was broken before has
+/// settled.
 fn good_day(c: &Cluster) {
-    until("a good day", || tierce_at(&c.paris, &["drill", "check", "--ticket", "web"]));
+    let check = ["drill", "check", "--ticket", "web", "--observer", text(&c.rome)];
+    until("a good day", || tierce_at(&c.paris, &check));
 }
 
 /// Waits until the ticket is as it should be; its view.

@@ -1,0 +1,253 @@
+//! What each of some rules is there for, as a story of its own: those whose breach shows in one
+//! situation that chance brings about rarely, or shows as a service that stands still and not as
+//! two that run. Each panics when it does not come out as it must; the planted bugs of
+//! `tests/mutants` have to make it.
+
+use tierce_ticket::command::Command;
+use tierce_ticket::entry::Mode;
+use tierce_ticket::ids::TicketId;
+use tierce_ticket::member::{Alarm, Member};
+use tierce_ticket::timing::{Profile, Timing};
+
+use crate::disk::Health;
+use crate::weather::Weather;
+use crate::{MS, World, name, policy, tail, ticket};
+
+const WEB: TicketId = TicketId(1);
+
+/// One duty.
+#[derive(Clone, Copy, Debug)]
+pub struct Duty {
+    /// Its name.
+    pub name: &'static str,
+    /// The rule that it belongs to.
+    pub rule: &'static str,
+    /// The story.
+    pub tell: fn(),
+}
+
+/// All of them.
+pub const ALL: &[Duty] = &[
+    Duty { name: "a larger T is durable before it is promised", rule: "R1", tell: larger_t },
+    Duty { name: "a vote that was heard outlives its voter", rule: "R2", tell: vote_outlives },
+    Duty { name: "a failed write ends the member", rule: "R6", tell: failed_write },
+    Duty { name: "a leader that hears nobody steps down", rule: "R7", tell: deaf_leader },
+    Duty { name: "one that comes back unseats nobody", rule: "R7", tell: comes_back },
+    Duty { name: "all founders found", rule: "R7", tell: founding },
+    Duty { name: "the death of a site is one batch", rule: "R10", tell: one_batch },
+    Duty { name: "a site that cannot stop things gives up", rule: "R15", tell: hung_runner },
+    Duty { name: "a paused guest distrusts its clock", rule: "clock audit", tell: paused_guest },
+    Duty { name: "an accepted configuration lets a ticket run", rule: "I2", tell: stop_fits },
+    Duty { name: "an accepted configuration bears k losses", rule: "I3", tell: losses_fit },
+    Duty { name: "an accepted configuration takes over within T", rule: "I5", tell: election_fits },
+];
+
+/// Two voters crash with a larger T promised and not on disk; the holder is cut off and slow.
+fn larger_t() {
+    for seed in 0..20 {
+        let mut w = World::with_ticket(seed, 2, 1, Mode::Auto);
+        let promise = w.timing.promise * 2;
+        w.nodes[0].slow_stop = true;
+        for voter in [1, 2] {
+            w.nodes[voter].disk.slowest = 2_000 * MS;
+        }
+        w.ask(0, Command::SetTiming(Timing { promise, ..w.timing }));
+        w.run_for(200);
+        for voter in [1, 2] {
+            w.crash(voter);
+        }
+        w.cut_off(0);
+        for voter in [1, 2] {
+            (w.nodes[voter].disk.slowest, w.nodes[voter].disk.busy_until) = (MS, 0);
+            w.start(voter);
+        }
+        w.run_for(6_000);
+        assert_eq!(w.runs_at(WEB), Some("b"), "{}", tail(&w.log));
+    }
+}
+
+/// A voter that has said yes crashes before its write is done, and the session comes back.
+fn vote_outlives() {
+    for seed in 0..20 {
+        let mut w = World::with_ticket(seed, 2, 1, Mode::Manual);
+        w.nodes[2].disk.slowest = 2_000 * MS;
+        w.cut_off(0);
+        w.run_for(1_050);
+        w.crash(2);
+        (w.nodes[2].disk.slowest, w.nodes[2].disk.busy_until) = (MS, 0);
+        w.start(2);
+        w.heal();
+        w.run_for(3_000);
+    }
+}
+
+/// A voter whose disk fails says nothing more; what it said before is there when it comes back.
+fn failed_write() {
+    let mut w = World::with_ticket(19, 2, 1, Mode::Auto);
+    w.nodes[2].disk.health = Health::Fails;
+    w.crash(1);
+    let asked = w.ask(0, Command::Hold { name: ticket("web"), note: "x".to_owned() });
+    w.run_for(500);
+    assert!(!w.nodes[0].outcomes.contains_key(&asked), "nobody but the leader has it on disk");
+    assert!(w.nodes[2].member.is_none(), "the member is gone");
+    w.nodes[2].disk.health = Health::Works;
+    w.start(1);
+    w.start(2);
+    assert!(w.run_until(8_000, World::all_take_part), "{}", tail(&w.log));
+}
+
+/// The leader is heard by all and hears nobody: it cannot decide anything, so another must.
+fn deaf_leader() {
+    let mut w = World::with_ticket(7, 3, 2, Mode::Auto);
+    w.run_for(1_000);
+    let leader = w.leader().expect("somebody leads");
+    for i in (0..w.nodes.len()).filter(|i| *i != leader) {
+        w.weather.cut.insert((i, leader));
+    }
+    let others = |w: &World| w.leader().is_some_and(|l| l != leader);
+    assert!(w.run_until(3_000, others), "nobody else leads\n{}", tail(&w.log));
+}
+
+/// A member that was alone for long comes back to a leader at work.
+fn comes_back() {
+    let mut w = World::with_ticket(8, 3, 2, Mode::Auto);
+    w.run_for(1_000);
+    let leader = w.leader().expect("somebody leads");
+    let ballot = |w: &World| {
+        let ledger = w.nodes[leader].member.as_ref().and_then(Member::ledger);
+        ledger.map(tierce_ticket::ledger::Ledger::ballot)
+    };
+    let before = ballot(&w);
+    let alone = (0..w.nodes.len()).rev().find(|i| *i != leader).expect("others are there");
+    w.cut_off(alone);
+    w.run_for(5_000);
+    w.heal();
+    w.run_for(2_000);
+    assert_eq!((w.leader(), ballot(&w)), (Some(leader), before), "{}", tail(&w.log));
+}
+
+fn founding() {
+    let mut w = World::new(1, 2, 1);
+    w.crash(2);
+    w.run_for(3_000);
+    assert!(w.nodes.iter().all(|n| n.member.as_ref().is_none_or(|m| m.docket().is_none())));
+    w.start(2);
+    // All have said hello, the founding configuration is on its way: one of them is gone again.
+    let found = |w: &World| w.nodes[0].member.as_ref().is_some_and(|m| m.docket().is_some());
+    assert!(w.run_until(5_000, found), "{}", tail(&w.log));
+    w.crash(2);
+    w.run_for(3_000);
+    assert_eq!(w.leader(), None, "who leads without it?\n{}", tail(&w.log));
+    w.start(2);
+    assert!(w.run_until(5_000, World::all_take_part), "{}", tail(&w.log));
+    let false_alarm = |a: &Alarm| matches!(a, Alarm::NotAdmitted { .. });
+    assert!(!w.nodes.iter().any(|n| n.alarms.iter().any(false_alarm)), "{}", tail(&w.log));
+}
+
+fn one_batch() {
+    let mut w = World::with_ticket(21, 2, 1, Mode::Auto);
+    for i in 0..300 {
+        let n = ticket(&format!("t{i}"));
+        let asked = w.ask(0, Command::SetTicket { name: n.clone(), policy: policy(Mode::Auto) });
+        assert!(w.run_until(2_000, |w| w.nodes[0].outcomes.contains_key(&asked)));
+        w.ask(0, Command::Grant { name: n, to: name("a") });
+    }
+    let last = TicketId(301);
+    assert!(w.run_until(3_000, |w| w.runs_at(last) == Some("a")), "{}", tail(&w.log));
+    w.run_for(500);
+    let docket = |w: &World| w.nodes[1].member.as_ref().and_then(Member::docket).cloned();
+    let before = docket(&w).expect("it takes part");
+    let session = before.session_of(&name("a")).expect("a has a session");
+    w.power_off(0);
+    let expired = |w: &World| {
+        let d = docket(w).expect("it takes part");
+        let ended = d.open_sessions().all(|(id, _)| id != session);
+        ended.then_some(d)
+    };
+    assert!(w.run_until(4_000, |w| expired(w).is_some()), "{}", tail(&w.log));
+    let after = expired(&w).expect("as just seen");
+    let entries = after.applied().0 - before.applied().0;
+    assert!(entries <= 4, "a no-op of the new leader and the batch: {entries}");
+    let moved = after.tickets().all(|t| t.holder().is_some_and(|h| h.1.as_str() == "b"));
+    assert!(moved, "the entry with the expiry has the grants too");
+    assert!(w.run_until(500, |w| w.nodes[1].running.len() == 301), "{}", tail(&w.log));
+}
+
+/// The runner of resources hangs: it stops nothing and answers nothing. The guard ends what runs,
+/// and the ticket goes where somebody can use it.
+fn hung_runner() {
+    let mut w = World::with_ticket(9, 2, 1, Mode::Auto);
+    w.nodes[0].hung = true;
+    let t = w.timing.promise.as_millis() as u64;
+    assert!(w.run_until(4 * t, |w| w.runs_at(WEB) == Some("b")), "{}", tail(&w.log));
+}
+
+/// The whole guest stands still for longer than T, and no clock in it has seen that.
+fn paused_guest() {
+    let mut w = World::with_ticket(10, 2, 1, Mode::Auto);
+    w.run_for(2_000);
+    w.pause_guest(0);
+    w.run_for(5_000);
+    // What ran there is dealt with by fencing, where guests may be paused; here it just ends.
+    w.nodes[0].running.clear();
+    w.resume_guest(0);
+    let alarmed = |w: &World| w.nodes[0].alarms.iter().any(|a| matches!(a, Alarm::OwnClock(_)));
+    assert!(w.run_until(3_000, alarmed), "{}", tail(&w.log));
+}
+
+/// A world with these lease times, and the ticket at a; `None` when they are refused.
+fn with(timing: Timing, seed: u64) -> Option<World> {
+    timing.check().ok()?;
+    let mut w = World::build(seed, 2, 1, timing, Weather::fair((1, 3)));
+    w.logging = true;
+    w.start_all();
+    assert!(w.run_until(20_000, World::all_take_part), "{}", tail(&w.log));
+    w.run_for(1_000);
+    let stop_budget = timing.stop_budget;
+    let policy = tierce_ticket::entry::Policy { stop_budget, ..policy(Mode::Auto) };
+    w.done(0, Command::SetTicket { name: ticket("web"), policy });
+    w.done(0, Command::Grant { name: ticket("web"), to: name("a") });
+    let runs = w.run_until(2_000, |w| w.runs_at(WEB) == Some("a"));
+    assert!(runs, "what may be configured runs\n{}", tail(&w.log));
+    Some(w)
+}
+
+fn ms(n: u64) -> std::time::Duration {
+    std::time::Duration::from_millis(n)
+}
+
+fn stop_fits() {
+    let _ = with(Timing { stop_budget: ms(840), ..Profile::MetroFast.timing() }, 11);
+}
+
+fn losses_fit() {
+    let timing = Timing { renew_every: ms(300), ..Profile::MetroFast.timing() };
+    let Some(mut w) = with(timing, 12) else { return };
+    let term = w.granted[&WEB];
+    // The renewals of k periods are lost, whatever their phase.
+    for phase in 0..10 {
+        w.run_for(2_000 + phase * 30);
+        w.cut_off(0);
+        w.run_for(u64::from(timing.losses) * 300 - 10);
+        w.heal();
+        w.run_for(2_000);
+    }
+    assert_eq!((w.runs_at(WEB), w.granted[&WEB]), (Some("a"), term), "{}", tail(&w.log));
+}
+
+fn election_fits() {
+    let timing = Timing { election: ms(3_000), ..Profile::MetroFast.timing() };
+    for seed in 13..18 {
+        let Some(mut w) = with(timing, seed) else { return };
+        let at = w.now;
+        w.power_off(0);
+        if let Some(l) = w.leader() {
+            w.crash(l);
+            w.start(l);
+        }
+        assert!(w.run_until(10_000, |w| w.runs_at(WEB) == Some("b")), "{}", tail(&w.log));
+        // T at the slowest clock, and what messages, writes and timers take.
+        let took = (w.now - at) / MS;
+        assert!(took <= 1_010 + 150, "takeover took {took} ms\n{}", tail(&w.log));
+    }
+}

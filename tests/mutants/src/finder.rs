@@ -5,9 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tierce_model::check;
 use tierce_model::mutant::Mutant;
-use tierce_model::scope::Scope;
+use tierce_model::scopes::AnyScope;
 use tierce_sim::duties::{self, Duty};
 use tierce_sim::plan::{Setting, draw};
 use tierce_sim::seed;
@@ -76,7 +75,7 @@ impl Finder {
         plant(Some(bug));
         let found = match self {
             Self::Scope(name) => {
-                let scope = Scope::named(name);
+                let scope = AnyScope::named(name);
                 in_scope(&scope.expect("the table names scopes that exist"), None, limit)
             }
             Self::Duty(name) => {
@@ -91,10 +90,10 @@ impl Finder {
 }
 
 /// The model checker, with a bug planted in the core or in the model's own glue.
-pub(crate) fn in_scope(scope: &Scope, glue: Option<Mutant>, limit: Duration) -> Option<Found> {
+pub(crate) fn in_scope(scope: &AnyScope, glue: Option<Mutant>, limit: Duration) -> Option<Found> {
     let begun = Instant::now();
-    let by = format!("model, scope {}", scope.name);
-    let report = match attempt(|| check::run(scope, glue, threads(), limit)) {
+    let by = format!("model, scope {}", scope.name());
+    let report = match attempt(|| scope.run(glue, threads(), limit)) {
         Ok(report) => report,
         Err(words) => {
             let effort = "an assertion on the way".to_owned();

@@ -6,7 +6,7 @@
 use tierce_ticket::command::Command;
 use tierce_ticket::entry::Mode;
 use tierce_ticket::ids::TicketId;
-use tierce_ticket::member::{Alarm, Member};
+use tierce_ticket::member::{Alarm, Member, Standing};
 use tierce_ticket::timing::{Profile, Timing};
 
 use crate::disk::Health;
@@ -30,11 +30,13 @@ pub struct Duty {
 pub const ALL: &[Duty] = &[
     Duty { name: "a larger T is durable before it is promised", rule: "R1", tell: larger_t },
     Duty { name: "a vote that was heard outlives its voter", rule: "R2", tell: vote_outlives },
+    Duty { name: "an older copy of a store stays out", rule: "R5", tell: older_copy },
     Duty { name: "a failed write ends the member", rule: "R6", tell: failed_write },
     Duty { name: "a leader that hears nobody steps down", rule: "R7", tell: deaf_leader },
     Duty { name: "one that comes back unseats nobody", rule: "R7", tell: comes_back },
     Duty { name: "all founders found", rule: "R7", tell: founding },
     Duty { name: "the death of a site is one batch", rule: "R10", tell: one_batch },
+    Duty { name: "voters change one at a time, T apart", rule: "R11", tell: changes_apart },
     Duty { name: "a site that cannot stop things gives up", rule: "R15", tell: hung_runner },
     Duty { name: "a paused guest distrusts its clock", rule: "clock audit", tell: paused_guest },
     Duty { name: "an accepted configuration lets a ticket run", rule: "I2", tell: stop_fits },
@@ -66,18 +68,41 @@ fn larger_t() {
     }
 }
 
-/// A voter that has said yes crashes before its write is done, and the session comes back.
+/// A voter has said yes; it and the one who asked crash before that is on disk; the session comes
+/// back. A sound voter has not said it, or knows that it did.
 fn vote_outlives() {
     for seed in 0..20 {
         let mut w = World::with_ticket(seed, 2, 1, Mode::Manual);
         w.nodes[2].disk.slowest = 2_000 * MS;
         w.cut_off(0);
         w.run_for(1_050);
+        w.crash(1);
         w.crash(2);
         (w.nodes[2].disk.slowest, w.nodes[2].disk.busy_until) = (MS, 0);
         w.start(2);
         w.heal();
         w.run_for(3_000);
+    }
+}
+
+/// A backup of a voter's store is put back into a machine that was off, and started again and again.
+fn older_copy() {
+    let mut w = World::with_ticket(18, 2, 1, Mode::Auto);
+    w.run_for(100);
+    let copy = w.copy_store(2);
+    w.done(0, Command::Hold { name: ticket("web"), note: "x".to_owned() });
+    w.run_for(2_000);
+    w.power_off(2);
+    w.restore_store(2, copy);
+    for n in 0..6 {
+        w.start(2);
+        w.run_for(1_500);
+        let standing = w.nodes[2].member.as_ref().map(Member::standing);
+        assert!(matches!(standing, Some(Standing::Out(_))), "start {n}\n{}", tail(&w.log));
+        w.crash(2);
+        // Peers that start again are news that it would write down.
+        w.crash(n % 2);
+        w.start(n % 2);
     }
 }
 
@@ -171,6 +196,18 @@ fn one_batch() {
     let moved = after.tickets().all(|t| t.holder().is_some_and(|h| h.1.as_str() == "b"));
     assert!(moved, "the entry with the expiry has the grants too");
     assert!(w.run_until(500, |w| w.nodes[1].running.len() == 301), "{}", tail(&w.log));
+}
+
+/// Two voters leave: while leases counted over the first voters may run, the second one stays.
+fn changes_apart() {
+    let mut w = World::with_ticket(22, 3, 2, Mode::Auto);
+    w.run_for(2_000);
+    w.done(0, Command::Remove { name: name("y") });
+    let first = w.now;
+    w.done(0, Command::Remove { name: name("z") });
+    let apart = (w.now - first) / MS;
+    // T on a clock that is fast by the bound.
+    assert!(apart >= w.timing.promise.as_millis() as u64 * 98 / 100, "{apart} ms apart");
 }
 
 /// The runner of resources hangs: it stops nothing and answers nothing. The guard ends what runs,

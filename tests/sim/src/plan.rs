@@ -408,8 +408,11 @@ impl Conductor {
         w.start(n);
     }
 
+    /// An older copy is not made to speak version 1: that one tells openings only, and it would be
+    /// taken for sound (R5).
     fn change_version(&mut self, w: &mut World, n: usize, version: Version) -> bool {
-        let change = w.nodes[n].acts() && w.nodes[n].speaks != version;
+        let hides = version == Version::V1 && self.lost.contains_key(&n);
+        let change = w.nodes[n].acts() && w.nodes[n].speaks != version && !hides;
         if change {
             self.backups.clear();
             w.crash(n);

@@ -151,7 +151,9 @@ fn live_on(w: &mut World, setting: &Setting, conductor: &mut Conductor) {
         }
     }
     w.heal();
-    w.run_for(3 * t);
+    // What slow disks have been given is written first.
+    let written = w.nodes.iter().map(|n| n.disk.busy_until).max().unwrap_or_default();
+    w.run_for(written.saturating_sub(w.now) / MS + 3 * t);
     bring_back(w, conductor, t);
     serve(w, setting, t);
     w.run_for(t);

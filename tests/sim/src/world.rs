@@ -222,6 +222,16 @@ impl World {
 
     fn deliver(&mut self, from: usize, to: usize, envelope: Envelope) {
         let from = self.nodes[from].name.clone();
+        if let Message::Hello(h) = &envelope.message {
+            note!(
+                self,
+                "{:<6} hello from {from} {:?} {} written {}",
+                self.nodes[to].name,
+                h.reply,
+                h.opened,
+                envelope.written
+            );
+        }
         self.step(to, Input::Received { from, envelope });
     }
 

@@ -514,21 +514,6 @@ fn a_store_restored_from_an_older_copy_refuses_to_take_part() {
 }
 
 #[test]
-fn an_older_copy_does_not_grow_into_a_newer_one_by_being_started_again() {
-    let mut w = put_back(true);
-    for n in 0..10 {
-        w.crash(2);
-        // Peers that start again are news, too, that it would have to write down.
-        w.crash(n % 2);
-        w.start(n % 2);
-        w.start(2);
-        w.run_for(1_500);
-        let standing = w.nodes[2].member.as_ref().map(|m| m.standing().clone());
-        assert!(matches!(standing, Some(Standing::Out(_))), "start {n}\n{}", tail(&w.log));
-    }
-}
-
-#[test]
 fn a_machine_that_was_not_booted_since_refuses_an_older_store_itself() {
     let w = put_back(false);
     assert!(w.nodes[2].member.is_none(), "{}", tail(&w.log));

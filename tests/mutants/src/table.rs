@@ -1,0 +1,51 @@
+//! Which finder has to find which planted bug. Where several do, the one whose words say best what
+//! the rule prevents: two sites that run, a decision that is lost, a service that stands still.
+
+use tierce_ticket::planted::Bug;
+
+use crate::finder::Finder;
+
+/// The finder of a bug.
+pub(crate) fn finder(bug: Bug) -> Finder {
+    use Finder::{Duty, Scope, Seeds};
+    match bug {
+        Bug::PromiseNotKept
+        | Bug::VotesEarly
+        | Bug::PromiseAfterVote
+        | Bug::OneVoteExpires
+        | Bug::OneAnswerIsEnough
+        | Bug::RunsOn
+        | Bug::GuardToldLate
+        | Bug::HolderTimeUnscaled => Scope("lapse"),
+        Bug::PromisedBeforeDurable => Duty("a larger T is durable before it is promised"),
+        Bug::VoteHeardFirst => Duty("a vote that was heard outlives its voter"),
+        Bug::NoQuarantine => Scope("restart"),
+        Bug::OlderStoreTakesPart => Duty("an older copy of a store stays out"),
+        Bug::WriteErrorIgnored => Duty("a failed write ends the member"),
+        Bug::TwoVotesInABallot
+        | Bug::ShortLogElected
+        | Bug::OlderBallotCounted
+        | Bug::LeaderAloneCommits
+        | Bug::GapAppended => Scope("ledger-elections"),
+        Bug::TwoChangesOpen => Scope("ledger-voters"),
+        Bug::GrantedWhileHeld | Bug::OtherTermTold | Bug::LapseIsProof => Seeds,
+        Bug::ReadAtOnce => Scope("ledger-read"),
+        Bug::DeafLeaderStays => Duty("a leader that hears nobody steps down"),
+        Bug::NoPreVote => Duty("one that comes back unseats nobody"),
+        Bug::FoundedByAMajority => Duty("all founders found"),
+        Bug::ExpiryAlone => Duty("the death of a site is one batch"),
+        Bug::VotersChangeAtOnce => Duty("voters change one at a time, T apart"),
+        Bug::NewerVotersIgnored => Scope("voters"),
+        Bug::CountedFromReceipt => Scope("network"),
+        Bug::RunsWhenNamed | Bug::ReleasedRunning => Scope("planned-move"),
+        Bug::RenewsUnable => Duty("a site that cannot stop things gives up"),
+        Bug::DelegatedUnscaled => Scope("delegation"),
+        Bug::ReleasedRunsAgain => Scope("called-off"),
+        Bug::TakeBackNotNamed | Bug::TakeBackAtOnce => Scope("take-back"),
+        Bug::OpeningNotPromised => Scope("coordinator"),
+        Bug::AuditBlind => Duty("a paused guest distrusts its clock"),
+        Bug::StopDoesNotFit => Duty("an accepted configuration lets a ticket run"),
+        Bug::LossesDoNotFit => Duty("an accepted configuration bears k losses"),
+        Bug::ElectionDoesNotFit => Duty("an accepted configuration takes over within T"),
+    }
+}

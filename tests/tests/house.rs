@@ -75,6 +75,7 @@ const TABLE: &[(&str, &str, &[&str])] = &[
     ),
     ("tierce-rig", "driver", &["tierce-wire"]),
     ("tierce-sim", "bin", &["tierce-ticket", "tierce-wire"]),
+    ("tierce-mutants", "bin", &["tierce-ticket", "tierce-model", "tierce-sim"]),
     ("tierce-bench", "bin", &["tierce-rig", "tierce-ticket", "tierce-wire", "tierce-link"]),
     ("tierce-nemesis", "bin", &["tierce-rig"]),
 ];
@@ -124,6 +125,24 @@ fn every_crate_keeps_to_the_table_and_no_core_uses_a_driver() {
     }
     let missing: Vec<_> = table.keys().filter(|n| !seen.contains(**n)).collect();
     assert!(missing.is_empty(), "in the table but not in the workspace: {missing:?}");
+}
+
+/// The switches that break rules are for `tests/mutants`, and there only on request.
+#[test]
+fn no_program_is_built_with_planted_bugs() {
+    for p in metadata()["packages"].as_array().expect("packages") {
+        let name = p["name"].as_str().expect("a name");
+        let on = |f: &Value| f.as_str().is_some_and(|f| f.contains("planted"));
+        for d in p["dependencies"].as_array().expect("dependencies") {
+            let asked = d["features"].as_array().is_some_and(|f| f.iter().any(on));
+            assert!(!asked, "{name} turns the feature planted on");
+        }
+        let default = p["features"]["default"].as_array();
+        assert!(!default.is_some_and(|f| f.iter().any(on)), "{name} has it on by default");
+        let passes_on = p["features"].get("planted").is_some();
+        let may = ["tierce-ticket", "tierce-mutants"].contains(&name);
+        assert!(!passes_on || may, "{name} passes the feature planted on");
+    }
 }
 
 #[test]
@@ -178,7 +197,13 @@ fn every_rule_and_inequality_has_words_and_code() {
 
 #[test]
 fn documents_name_only_files_that_exist() {
-    for doc in ["README.md", "docs/architecture.md", "docs/protocol.md", "docs/specification.md"] {
+    for doc in [
+        "README.md",
+        "docs/architecture.md",
+        "docs/protocol.md",
+        "docs/safety.md",
+        "docs/specification.md",
+    ] {
         let text =
             std::fs::read_to_string(root().join(doc)).unwrap_or_else(|e| panic!("{doc}: {e}"));
         for word in text.split(|c: char| c.is_whitespace() || "`()[],;".contains(c)) {

@@ -340,7 +340,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(400))]
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 400 }))]
         #[test]
         fn the_log_agrees_with_a_plain_list(steps in prop::collection::vec(step(), 1..30)) {
             let mut log = Log::new(LedgerDurable::default());

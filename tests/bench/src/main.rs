@@ -5,28 +5,29 @@
 //! run, and prints both with the bar that Tierce is held to. Progress goes to stderr, the table to
 //! stdout, rows as JSON lines into a file.
 //!
-//! Reading order: `row` (what is printed), `facts` (the machine), `failover` (cut, power-off),
-//! `moves`, `overlap`, `scale`, `tenants`.
+//! Reading order: `row` (what is printed), `facts` (the machine), `ground` (what all share),
+//! `failover` (cut, power-off), `moves`, `fault`, `overlap`, `scale`, `tenants`; then `holes`.
 
 mod facts;
 mod failover;
+mod fault;
+mod ground;
+mod holes;
 mod moves;
 mod overlap;
 mod row;
 mod scale;
 mod tenants;
 
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
-use tierce_rig::booth::{self, Booth};
-use tierce_rig::net::Rule;
-use tierce_rig::tierce;
-use tierce_rig::{Random, tidy_on_signals};
+use tierce_rig::tidy_on_signals;
 
-use facts::Facts;
+use ground::Ground;
 use row::Table;
 
 /// Figures of real processes.
@@ -41,6 +42,8 @@ struct Cli {
 enum Bench {
     /// Takeover, planned moves, overlap under faults, cost of tickets and tenants, beside booth.
     Failover(Failover),
+    /// Twelve ways in which booth has two holders at once, tried on both.
+    Holes(holes::Options),
     /// The load of part `tenants`, a process of its own.
     #[command(hide = true)]
     TenantLoad(tenants::LoadArgs),
@@ -109,40 +112,27 @@ impl Part {
 #[derive(Debug)]
 struct Run {
     options: Failover,
-    facts: Facts,
-    seed: u64,
+    ground: Ground,
 }
 
 impl Run {
     fn wants(&self, part: Part) -> bool {
         self.options.only.is_empty() || self.options.only.contains(&part)
     }
+}
 
-    fn peer(&self) -> bool {
-        !self.options.no_peer && Booth::installed()
-    }
+impl Deref for Run {
+    type Target = Ground;
 
-    /// One witnessed ticket, T = 1 s, on the network that all parts have.
-    fn one_ticket(&self, ticket: &str) -> tierce::Options {
-        let rule = Rule::delayed(self.facts.delay);
-        tierce::Options { rule, ..tierce::Options::one_ticket(ticket, self.seed) }
-    }
-
-    /// The peer on the same network.
-    fn on_our_net(&self, mut options: booth::Options) -> booth::Options {
-        options.rule = Rule::delayed(self.facts.delay);
-        options
-    }
-
-    /// Random numbers of a part, the same for the same seed.
-    fn random(&self, part: u64) -> Random {
-        Random::new(self.seed ^ part)
+    fn deref(&self) -> &Ground {
+        &self.ground
     }
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().bench {
         Bench::Failover(options) => failover_bench(options),
+        Bench::Holes(options) => holes::bench(&options),
         Bench::TenantLoad(args) => tenants::load(&args).map(|()| true),
     };
     match done {
@@ -156,19 +146,10 @@ fn main() -> ExitCode {
 }
 
 fn failover_bench(options: Failover) -> anyhow::Result<bool> {
-    anyhow::ensure!(
-        nix::unistd::geteuid().is_root(),
-        "this needs root: it makes network namespaces and machines of its own"
-    );
+    ground::must_be_root()?;
     tidy_on_signals()?;
-    let facts = Facts::gather().context("looking at this machine")?;
-    let seed = options.seed.unwrap_or_else(Random::any_seed);
-    let run = Run { options, facts, seed };
-    eprintln!("{}", run.facts);
-    eprintln!("again with: --seed {seed}");
-    if !run.peer() {
-        eprintln!("without the peer: booth is not installed, or --no-peer");
-    }
+    let ground = Ground::new(options.seed, options.no_peer)?;
+    let run = Run { options, ground };
     let mut table = Table::default();
     let mut broken = false;
     for part in Part::value_variants().iter().filter(|p| run.wants(**p)) {

@@ -90,6 +90,18 @@ impl Disk {
         Ok(())
     }
 
+    /// Whoever writes from now on hangs, and cannot even be killed: what a dying controller or a
+    /// lost path does.
+    pub fn hang(&self) -> Result<()> {
+        const FIFREEZE: libc::c_ulong = 0xC004_5877;
+        freezer(&self.at, FIFREEZE).map_err(RigError::system(format!("hang {}", self.at.display())))
+    }
+
+    /// Ends [`Disk::hang`]; nothing when it does not hang.
+    pub fn go_on(&self) {
+        thaw(&self.at);
+    }
+
     /// Gives the room back.
     pub fn empty(&self) -> Result<()> {
         let what = || RigError::system(format!("emptying {}", self.at.display()));
@@ -102,8 +114,22 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
+        self.go_on();
         let _ = umount2(&self.at, MntFlags::MNT_DETACH);
     }
+}
+
+fn freezer(at: &Path, request: libc::c_ulong) -> std::io::Result<()> {
+    let root = File::open(at)?;
+    // SAFETY: these requests take no argument that is read; the file is open through the call.
+    let done = unsafe { libc::ioctl(root.as_raw_fd(), request as _, 0) };
+    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// A disk that does not hang says so, which is as good.
+fn thaw(at: &Path) {
+    const FITHAW: libc::c_ulong = 0xC004_5878;
+    let _ = freezer(at, FITHAW);
 }
 
 /// Unmounts what is mounted below a directory, so that it can be removed.
@@ -111,6 +137,7 @@ pub(crate) fn unmount_below(dir: &Path) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     for at in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
         if Path::new(at).starts_with(dir) {
+            thaw(Path::new(at));
             let _ = umount2(at, MntFlags::MNT_DETACH);
         }
     }

@@ -36,6 +36,7 @@ mod proc;
 mod random;
 mod shared;
 pub mod tierce;
+mod wall;
 mod witness;
 
 pub use build::Programs;
@@ -48,4 +49,5 @@ pub use machine::Machine;
 pub use proc::{Cpu, Proc, cpu_of, rss_kib_of};
 pub use random::Random;
 pub use shared::{Shared, Write, write_to};
-pub use witness::{Life, Witness, both, lives};
+pub use wall::WallClock;
+pub use witness::{Life, Stop, Witness, both, lives};

@@ -8,6 +8,8 @@ pub const MAX_MACHINES: usize = 7;
 pub const MAX_IN_FLIGHT: usize = 65_536;
 /// Longest wait of a packet for its turn on a narrow line.
 pub const QUEUE: Duration = Duration::from_millis(200);
+/// Packets of one recording.
+pub const MAX_RECORDED: usize = 4_096;
 /// Longest packet: the machines' interfaces take 1,500 bytes.
 pub const MAX_PACKET_BYTES: usize = 2_048;
 /// Interface and switch names none of these longer.

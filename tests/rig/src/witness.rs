@@ -28,6 +28,51 @@ pub struct Action {
     pub ended: Mono,
 }
 
+/// What a stop of the witness does, besides stopping it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stop {
+    /// Nothing: it is killed at once.
+    #[default]
+    AtOnce,
+    /// The stop fails, and what runs goes on.
+    Fails,
+    /// The stop does not end, and what runs goes on.
+    Hangs,
+    /// What runs goes on for this long before it is stopped.
+    Takes(Duration),
+}
+
+impl Stop {
+    /// Where the witness of this log reads it.
+    pub fn file(log: &Path) -> PathBuf {
+        let mut name = log.as_os_str().to_owned();
+        name.push(".stop");
+        name.into()
+    }
+
+    /// What is to be done now at the witness of this log.
+    pub fn read(log: &Path) -> Self {
+        Self::parse(fs::read_to_string(Self::file(log)).unwrap_or_default().trim())
+    }
+
+    fn parse(word: &str) -> Self {
+        match word {
+            "fails" => Self::Fails,
+            "hangs" => Self::Hangs,
+            ms => ms.parse().map_or(Self::AtOnce, |ms| Self::Takes(Duration::from_millis(ms))),
+        }
+    }
+
+    fn word(self) -> String {
+        match self {
+            Self::AtOnce => String::new(),
+            Self::Fails => "fails".to_owned(),
+            Self::Hangs => "hangs".to_owned(),
+            Self::Takes(d) => d.as_millis().to_string(),
+        }
+    }
+}
+
 /// The witness of one resource at one site.
 #[derive(Clone, Debug)]
 pub struct Witness {
@@ -43,6 +88,17 @@ impl Witness {
     /// Its log.
     pub fn log(&self) -> &Path {
         &self.log
+    }
+
+    /// What its stops do from now on.
+    pub fn set_stop(&self, stop: Stop) -> std::io::Result<()> {
+        fs::write(Stop::file(&self.log), stop.word())
+    }
+
+    /// How many stops began so far that did something else than to stop it at once.
+    pub fn odd_stops(&self) -> usize {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        text.lines().filter(|l| l.starts_with("odd-stop ")).count()
     }
 
     /// All actions that ended, in order.
@@ -145,6 +201,14 @@ mod tests {
         let beats = [(Mono(0), Mono(10 * MS)), (Mono(50 * MS), Mono(60 * MS))];
         let found = lives(&beats, &[Mono(12 * MS)]);
         assert_eq!(found, [life(0, 12), life(50, 64)]);
+    }
+
+    #[test]
+    fn what_a_stop_does_is_read_as_it_was_written() {
+        let ms = Duration::from_millis;
+        for stop in [Stop::AtOnce, Stop::Fails, Stop::Hangs, Stop::Takes(ms(200))] {
+            assert_eq!(Stop::parse(&stop.word()), stop);
+        }
     }
 
     #[test]

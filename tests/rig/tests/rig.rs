@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tierce_rig::net::{Look, Net, Rule};
 use tierce_rig::tierce::{Cluster, Options, other};
-use tierce_rig::{Machine, Mono, Programs, Witness, until};
+use tierce_rig::{Machine, Mono, Programs, Stop, Witness, until};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -124,6 +124,25 @@ fn the_switch_cuts_one_way_or_both_loses_repeats_and_reorders_as_told() {
 }
 
 #[test]
+fn what_was_sent_can_be_played_again_past_every_rule() {
+    if !may_run() {
+        return;
+    }
+    let net = Net::new(3, &Rule::default(), 8).unwrap();
+    let [a, b] = [socket(&net, 0), socket(&net, 1)];
+    net.switch().record();
+    send(&a, 1, 0..3);
+    assert_eq!(heard(&b), [0, 1, 2]);
+    let tape = net.switch().recorded();
+    let of_it: Vec<_> = tape.iter().filter(|p| (p.from, p.to) == (0, 1)).collect();
+    assert_eq!(of_it.len(), 3, "{tape:?}");
+    net.isolate(1);
+    assert!(of_it.iter().all(|p| net.switch().inject(1, &p.bytes)));
+    assert_eq!(heard(&b), [0, 1, 2], "once more, though it is cut off");
+    assert!(net.switch().recorded().is_empty(), "the recording has ended");
+}
+
+#[test]
 fn a_machine_has_its_own_processes_and_loses_all_of_them_with_its_power() {
     if !may_run() {
         return;
@@ -226,6 +245,32 @@ fn a_cut_holder_is_followed_by_the_other_site_and_the_witness_never_ran_twice() 
     cluster.calm("web").unwrap();
     assert_eq!(cluster.overlap("web", begun), Duration::ZERO, "{:?}", cluster.lives("web"));
     assert!(cluster.lives("web").iter().all(|lives| !lives.is_empty()), "it ran at both sites");
+}
+
+#[test]
+fn a_witness_does_with_its_stop_as_it_was_told() {
+    if !may_run() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let net = Net::new(1, &Rule::default(), 9).unwrap();
+    let machine = Machine::new("paris", &tool(), net.space(0)).unwrap();
+    let agent = dir.path().join("witness");
+    std::os::unix::fs::symlink(tool(), &agent).unwrap();
+    let witness = Witness::of(dir.path().join("w.log"));
+    let act = |action: &str| {
+        let mut command = Command::new(&agent);
+        command.arg(action).env("OCF_RESKEY_log", witness.log());
+        machine.run(command).is_ok()
+    };
+    assert!(act("start"));
+    witness.set_stop(Stop::Fails).unwrap();
+    assert!(!act("stop") && act("monitor"), "a stop that fails leaves it running");
+    witness.set_stop(Stop::Takes(Duration::from_millis(80))).unwrap();
+    let asked = Instant::now();
+    assert!(act("stop") && !act("monitor"));
+    assert!(asked.elapsed() >= Duration::from_millis(80));
+    assert_eq!(witness.odd_stops(), 2);
 }
 
 #[test]

@@ -8,11 +8,11 @@ use crate::clock::Mono;
 use crate::error::{Result, RigError};
 use crate::net::Namespace;
 
-const MAGIC: u32 = 0x5F1B_A08C;
-const VERSION: u32 = 0x0001_0003;
-const HEADER: usize = 48;
-const NAME: usize = 64;
-const BODY: usize = NAME + 12;
+pub(super) const MAGIC: u32 = 0x5F1B_A08C;
+pub(super) const VERSION: u32 = 0x0001_0003;
+pub(super) const HEADER: usize = 48;
+pub(super) const NAME: usize = 64;
+pub(super) const BODY: usize = NAME + 12;
 /// Longest answer: a list of a thousand tickets is below 200 kB.
 const MAX_ANSWER: usize = 4 << 20;
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -49,31 +49,58 @@ pub struct Answer {
     pub text: String,
 }
 
-pub(super) fn request(
-    space: &Namespace,
-    to: (Ipv4Addr, u16),
+/// A request that was sent. The connection ends when it is dropped.
+#[derive(Debug)]
+pub struct Asked {
+    stream: TcpStream,
     op: Op,
-    ticket: &str,
-) -> Result<Answer> {
-    let what = || RigError::system(format!("asking boothd at {}", to.0));
-    let mut stream = space.with(|| TcpStream::connect(to))?.map_err(what())?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(what())?;
-    stream.write_all(&packet(op, ticket)).map_err(what())?;
-    loop {
-        let answer = read(&mut stream).map_err(what())?;
+    to: Ipv4Addr,
+}
+
+impl Asked {
+    pub(super) fn new(
+        space: &Namespace,
+        to: (Ipv4Addr, u16),
+        op: Op,
+        ticket: &str,
+    ) -> Result<Self> {
+        let what = || RigError::system(format!("asking boothd at {}", to.0));
+        let mut stream = space.with(|| TcpStream::connect(to))?.map_err(what())?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(what())?;
+        stream.write_all(&packet(op, ticket)).map_err(what())?;
+        Ok(Self { stream, op, to: to.0 })
+    }
+
+    /// The next answer, final or not.
+    pub fn next_answer(&mut self) -> Result<Answer> {
+        let what = RigError::system(format!("asking boothd at {}", self.to));
+        let answer = read(&mut self.stream).map_err(what)?;
         let at = Mono::now();
         let word: [u8; 4] = answer[HEADER - 4..HEADER].try_into().unwrap_or_default();
         let result = match word {
             [0, 0, 0, 0] => "ok".to_owned(),
             letters => String::from_utf8_lossy(&letters).into_owned(),
         };
-        if op == Op::List {
-            let text = String::from_utf8_lossy(&answer[HEADER..]).into_owned();
-            return Ok(Answer { at, result, text });
-        }
+        let text = match self.op {
+            Op::List => String::from_utf8_lossy(&answer[HEADER..]).into_owned(),
+            Op::Grant | Op::Revoke => String::new(),
+        };
+        Ok(Answer { at, result, text })
+    }
+}
+
+pub(super) fn request(
+    space: &Namespace,
+    to: (Ipv4Addr, u16),
+    op: Op,
+    ticket: &str,
+) -> Result<Answer> {
+    let mut asked = Asked::new(space, to, op, ticket)?;
+    loop {
+        let answer = asked.next_answer()?;
         // "More" and "Pending" are followed by the final answer.
-        if !matches!(&*result, "More" | "Pend") {
-            return Ok(Answer { at, result, text: String::new() });
+        if op == Op::List || !matches!(&*answer.result, "More" | "Pend") {
+            return Ok(answer);
         }
     }
 }

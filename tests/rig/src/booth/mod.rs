@@ -9,8 +9,11 @@
 //! changes nothing else. Both helpers are compiled when a lab is made.
 
 mod client;
+mod forge;
+mod options;
+mod writes;
 
-use std::fmt::Write as _;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -20,99 +23,34 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-pub use client::{Answer, Op};
+pub use client::{Answer, Asked, Op};
+pub use forge::step_down;
+pub use options::Options;
+pub use writes::{Event, Writes};
+use writes::{event, held};
 
 use crate::build::{Programs, compile};
 use crate::clock::Mono;
 use crate::error::{Result, RigError};
 use crate::files::{Lines, directory, tail, until};
 use crate::machine::Machine;
-use crate::net::{Net, Rule};
+use crate::net::Net;
 use crate::proc::Proc;
 use crate::witness::{Life, both};
 
 /// Names of the members by number: two sites, then the arbitrator.
 pub const NAMES: [&str; 3] = ["a", "b", "c"];
-const PORT: u16 = 9929;
+/// Where members listen.
+pub const PORT: u16 = 9929;
 const DAEMON: &str = "/usr/sbin/boothd";
 /// The command's word in a datagram, for a switch that is to lose some of them.
 pub const COMMAND_AT: usize = 28;
 /// An update that tells followers of a renewal.
 pub const UPDATE: &[u8] = b"UpdE";
+/// Number of the stranger's place on the network, where there is one.
+pub const STRANGER: usize = 3;
 /// The stand-in of a daemon that was killed may still be writing.
 const STRAGGLERS: Duration = Duration::from_millis(400);
-
-/// Times of all tickets, and how many there are.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The network in all directions.
-    pub rule: Rule,
-    /// `expire`.
-    pub expire: Duration,
-    /// `timeout`.
-    pub timeout: Duration,
-    /// `retries`.
-    pub retries: u32,
-    /// Tickets t0, t1 and on.
-    pub tickets: usize,
-    /// Seed of the switch.
-    pub seed: u64,
-}
-
-impl Options {
-    /// 1 s, 100 ms, 3: comparable with T = 1 s. 2 ms round trips.
-    pub fn one_second(seed: u64) -> Self {
-        Self {
-            rule: Rule::delayed(Duration::from_millis(1)),
-            expire: Duration::from_secs(1),
-            timeout: Duration::from_millis(100),
-            retries: 3,
-            tickets: 1,
-            seed,
-        }
-    }
-
-    /// 30 s, 3 s, 3: upstream's own test configuration.
-    pub fn thirty_seconds(seed: u64) -> Self {
-        Self {
-            expire: Duration::from_secs(30),
-            timeout: Duration::from_secs(3),
-            ..Self::one_second(seed)
-        }
-    }
-
-    fn file(&self) -> String {
-        let time = |d: Duration| match d.subsec_millis() {
-            0 => d.as_secs().to_string(),
-            _ => format!("{}ms", d.as_millis()),
-        };
-        let [a, b, c] = [0, 1, 2].map(Net::address);
-        let mut text = format!("port={PORT}\nsite={a}\nsite={b}\narbitrator={c}\n");
-        for n in 0..self.tickets {
-            let _ = write!(
-                text,
-                "ticket=t{n}\n  expire={}\n  timeout={}\n  retries={}\n",
-                time(self.expire),
-                time(self.timeout),
-                self.retries
-            );
-        }
-        text
-    }
-}
-
-/// One write of the ticket's state at a site.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// The stand-in was started.
-    pub began: Mono,
-    /// The state was written.
-    pub ended: Mono,
-    /// Granted; else revoked.
-    pub granted: bool,
-    /// Which ticket.
-    pub ticket: String,
-}
 
 /// A running booth. Everything of it ends when it is dropped.
 #[derive(Debug)]
@@ -122,6 +60,8 @@ pub struct Booth {
     net: Net,
     dir: TempDir,
     options: Options,
+    /// Environment of the daemons.
+    environments: [Vec<(String, OsString)>; 3],
 }
 
 impl Booth {
@@ -137,7 +77,8 @@ impl Booth {
             return Err(RigError::Missing { path: DAEMON.into(), next });
         }
         let tool = Programs::folder()?.path("tierce-rig-tool")?;
-        let net = Net::new(3, &options.rule, options.seed)?;
+        let places = 3 + usize::from(options.stranger);
+        let net = Net::new(places, &options.rule, options.seed)?;
         let what = || RigError::system("booth's files");
         let dir = directory("booth-")?;
         open_to_all(dir.path()).map_err(what())?;
@@ -147,13 +88,18 @@ impl Booth {
         compile(nlfix, &path("nlfix.so"), &["-shared", "-fPIC"])?;
         let shim = include_str!("../../booth/crm_ticket_shim.c");
         compile(shim, &path("bin/crm_ticket"), &[])?;
-        fs::write(path("booth.conf"), options.file()).map_err(what())?;
+        for (n, name) in NAMES.iter().enumerate() {
+            fs::create_dir(path(name)).map_err(what())?;
+            fs::write(path(name).join("booth.conf"), options.file(n)).map_err(what())?;
+        }
         let [a, b, c] = [0, 1, 2].map(|n| Machine::new(NAMES[n], &tool, net.space(n)));
         let machines = [a?, b?, c?];
-        Ok(Self { daemons: [None, None, None], machines, net, dir, options })
+        let environments = Default::default();
+        Ok(Self { daemons: [None, None, None], machines, net, dir, options, environments })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A path in the lab's directory, which everybody may write to.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -186,10 +132,10 @@ impl Booth {
         }
         std::thread::sleep(STRAGGLERS);
         self.net.all(|rule| *rule = self.options.rule.clone());
-        for (n, name) in NAMES.iter().enumerate() {
+        for n in 0..NAMES.len() {
             self.machines[n].power_on()?;
             let what = || RigError::system("booth's state");
-            let state = self.path(&format!("state-{name}"));
+            let state = self.state(n);
             let _ = fs::remove_dir_all(&state);
             fs::create_dir(&state).map_err(what())?;
             open_to_all(&state).map_err(what())?;
@@ -216,15 +162,47 @@ impl Booth {
     pub fn start_daemon(&mut self, member: usize) -> Result<()> {
         let name = NAMES[member];
         let mut command = Command::new(DAEMON);
-        command.args(["daemon", "-S", "-c"]).arg(self.path("booth.conf"));
+        command.args(["daemon", "-S", "-c"]).arg(self.path(name).join("booth.conf"));
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{}:{path}", self.path("bin").display()));
-        command.env("LD_PRELOAD", self.path("nlfix.so")).env("HA_LOGFACILITY", "none");
+        let mut preload = self.path("nlfix.so").into_os_string();
+        for (variable, value) in &self.environments[member] {
+            if variable == "LD_PRELOAD" {
+                preload.push(":");
+                preload.push(value);
+            } else {
+                command.env(variable, value);
+            }
+        }
+        command.env("LD_PRELOAD", preload).env("HA_LOGFACILITY", "none");
         command.env("BTH_MODE", "fake").env("BTH_LOG", self.events_path(member));
-        command.env("BTH_STATE", self.path(&format!("state-{name}")));
+        command.env("BTH_STATE", self.state(member));
         let log = self.path(&format!("{name}.log"));
         self.daemons[member] = Some(self.machines[member].start("boothd", command, &log)?);
         Ok(())
+    }
+
+    /// Environment that a member's daemon is started with from now on.
+    pub fn set_environment(&mut self, member: usize, environment: Vec<(String, OsString)>) {
+        self.environments[member] = environment;
+    }
+
+    /// Every write of a ticket's state at a site takes this much longer.
+    pub fn stall_writes(&self, site: usize, by: Duration) -> Result<()> {
+        let stall = self.state(site).join("STALL");
+        fs::write(stall, by.as_millis().to_string()).map_err(RigError::system("stalling writes"))
+    }
+
+    /// Every write of a ticket's state at a site fails, or does so no more.
+    pub fn fail_writes(&self, site: usize, fail: bool) -> Result<()> {
+        let file = self.state(site).join("FAIL");
+        let done = if fail { fs::write(file, "") } else { fs::remove_file(file) };
+        done.map_err(RigError::system("making writes fail"))
+    }
+
+    /// A site's ticket state is lost, as if it had never been written.
+    pub fn forget(&self, site: usize, ticket: &str) {
+        let _ = fs::remove_file(self.state(site).join(ticket));
     }
 
     /// The daemon's process.
@@ -268,6 +246,11 @@ impl Booth {
         client::request(self.net.space(member), (Net::address(member), PORT), op, ticket)
     }
 
+    /// The beginning of a request: who drops it has gone before the answer.
+    pub fn begin(&self, member: usize, op: Op, ticket: &str) -> Result<Asked> {
+        Asked::new(self.net.space(member), (Net::address(member), PORT), op, ticket)
+    }
+
     /// Grants a ticket to a site; done when the site has written it.
     pub fn grant(&self, site: usize, ticket: &str) -> Result<Mono> {
         let mut writes = self.watch(site);
@@ -295,6 +278,10 @@ impl Booth {
 
     // ---- what happened ------------------------------------------------------------------------
 
+    fn state(&self, site: usize) -> PathBuf {
+        self.path(&format!("state-{}", NAMES[site]))
+    }
+
     fn events_path(&self, member: usize) -> PathBuf {
         self.path(&format!("{}.events", NAMES[member]))
     }
@@ -310,90 +297,18 @@ impl Booth {
         Writes(Lines::from_now(self.events_path(site)))
     }
 
+    /// Times in which each site had a ticket written as granted, up to `to`.
+    pub fn held(&self, ticket: &str, to: Mono) -> [Vec<Life>; 2] {
+        [0, 1].map(|site| held(&self.events(site), ticket, to))
+    }
+
     /// How long both sites had a ticket written as granted, up to `to`.
     pub fn overlap(&self, ticket: &str, to: Mono) -> Duration {
-        let [one, two] = [0, 1].map(|site| held(&self.events(site), ticket, to));
+        let [one, two] = self.held(ticket, to);
         both(&one, &two)
     }
 }
 
-/// Writes at a site as they come.
-#[derive(Clone, Debug)]
-pub struct Writes(Lines);
-
-impl Writes {
-    /// Those since the last look.
-    pub fn new_ones(&mut self) -> Vec<Event> {
-        self.0.next_lines().iter().filter_map(|l| event(l)).collect()
-    }
-
-    /// Waits for the first grant.
-    pub fn first_grant(&mut self, within: Duration) -> Option<Event> {
-        until(within, || self.new_ones().into_iter().find(|e| e.granted))
-    }
-}
-
-/// Times in which a ticket was written as granted.
-fn held(events: &[Event], ticket: &str, to: Mono) -> Vec<Life> {
-    let mut found = Vec::new();
-    let mut since = None;
-    for e in events.iter().filter(|e| e.ticket == ticket) {
-        match (e.granted, since) {
-            (true, None) => since = Some(e.ended),
-            (false, Some(from)) => {
-                found.push(Life { from, to: e.ended });
-                since = None;
-            }
-            _ => {}
-        }
-    }
-    found.extend(since.map(|from| Life { from, to }));
-    found
-}
-
-/// `BEGAN ENDED g|r TICKET OWNER EXPIRES TERM CODE`.
-fn event(line: &str) -> Option<Event> {
-    let words: Vec<&str> = line.split(' ').collect();
-    let granted = match (words.get(2)?, words.get(7)?) {
-        (&"g", &"0") => true,
-        (&"r", &"0") => false,
-        _ => return None,
-    };
-    let moment = |n: usize| words.get(n)?.parse().ok().map(Mono);
-    let ticket = (*words.get(3)?).to_owned();
-    Some(Event { began: moment(0)?, ended: moment(1)?, granted, ticket })
-}
-
 fn open_to_all(dir: &Path) -> std::io::Result<()> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o777))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn writes_are_read_and_failed_ones_do_not_count() {
-        let e = event("5 7 g t1 a 99 3 0").unwrap();
-        assert_eq!((e.began, e.ended, e.granted, &*e.ticket), (Mono(5), Mono(7), true, "t1"));
-        assert_eq!(event("5 7 r t1 a 99 3 1"), None);
-        assert_eq!(event("5 7 q t1 a 99 3 0"), None);
-        assert_eq!(event("5 7 g t1"), None);
-    }
-
-    #[test]
-    fn a_ticket_is_held_from_its_first_grant_to_its_revoke_or_to_the_end() {
-        let lines = "1 2 g t1 - - - 0\n3 4 g t1 - - - 0\n5 6 r t1 - - - 0\n8 9 g t1 - - - 0";
-        let events: Vec<Event> = lines.lines().filter_map(event).collect();
-        let life = |from, to| Life { from: Mono(from), to: Mono(to) };
-        assert_eq!(held(&events, "t1", Mono(20)), [life(2, 6), life(9, 20)]);
-        assert_eq!(held(&events, "t2", Mono(20)), []);
-    }
-
-    #[test]
-    fn times_are_written_in_seconds_or_milliseconds() {
-        let text = Options { tickets: 2, ..Options::one_second(1) }.file();
-        assert!(text.contains("site=10.77.0.2\narbitrator=10.77.0.3\n"), "{text}");
-        assert!(text.contains("ticket=t1\n  expire=1\n  timeout=100ms\n  retries=3\n"), "{text}");
-    }
 }

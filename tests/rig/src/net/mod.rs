@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use namespace::Namespace;
-pub use rule::{Count, Look, Rule};
+pub use rule::{Count, Look, Packet, Rule};
 pub use switch::Switch;
 
 use crate::error::{Result, RigError};

@@ -42,6 +42,17 @@ impl Rule {
     }
 }
 
+/// A packet as it was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Machine that sent it.
+    pub from: usize,
+    /// Machine that it was for.
+    pub to: usize,
+    /// All of it, IP header included.
+    pub bytes: Box<[u8]>,
+}
+
 /// What went in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {

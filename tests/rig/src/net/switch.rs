@@ -21,10 +21,10 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::packet::{destination, looks};
-use super::rule::{Count, Rule};
+use super::rule::{Count, Packet, Rule};
 use crate::clock::Mono;
 use crate::error::{Result, RigError};
-use crate::limits::{MAX_IN_FLIGHT, MAX_PACKET_BYTES, QUEUE, SWITCH_PRIORITY};
+use crate::limits::{MAX_IN_FLIGHT, MAX_PACKET_BYTES, MAX_RECORDED, QUEUE, SWITCH_PRIORITY};
 use crate::proc::real_time;
 use crate::random::Random;
 
@@ -48,6 +48,8 @@ struct Board {
     machines: usize,
     directions: Vec<Direction>,
     random: Random,
+    /// What is sent, while somebody wants to play it again.
+    tape: Option<Vec<Packet>>,
 }
 
 impl Board {
@@ -61,6 +63,8 @@ impl Board {
 pub struct Switch {
     board: Arc<Mutex<Board>>,
     bell: Arc<EventFd>,
+    /// The machines' cables once more, for packets that come from nowhere.
+    cables: Vec<File>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -73,11 +77,14 @@ impl Switch {
         let machines = ports.len();
         let fresh = || Direction { rule: rule.clone(), ..Direction::default() };
         let directions = (0..machines * machines).map(|_| fresh()).collect();
-        let board = Board { machines, directions, random: Random::new(seed) };
+        let board = Board { machines, directions, random: Random::new(seed), tape: None };
         let board = Arc::new(Mutex::new(board));
         let what = || RigError::system("setting up the switch");
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         let bell = Arc::new(bell.map_err(what())?);
+        let cables = ports.iter().map(|(_, tun)| tun.try_clone());
+        let cables = cables.collect::<std::io::Result<_>>();
+        let cables = cables.map_err(RigError::system("the machines' cables"))?;
         let timer = TimerFd::new(
             ClockId::CLOCK_MONOTONIC,
             TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK,
@@ -97,7 +104,7 @@ impl Switch {
             work.run();
         });
         let thread = Some(thread.map_err(RigError::system("starting the switch"))?);
-        Ok(Self { board, bell, thread })
+        Ok(Self { board, bell, cables, thread })
     }
 
     /// The rule from one machine to another.
@@ -120,6 +127,22 @@ impl Switch {
                 }
             }
         }
+    }
+
+    /// Keeps a copy of every packet that is sent from now on, up to a bound.
+    pub fn record(&self) {
+        held(&self.board).tape = Some(Vec::new());
+    }
+
+    /// Ends the recording: what was sent since it began, in order.
+    pub fn recorded(&self) -> Vec<Packet> {
+        held(&self.board).tape.take().unwrap_or_default()
+    }
+
+    /// Puts a packet on a machine's cable as if it came from where its header says. No rule applies:
+    /// whoever can do this sits on the machine's own network. Whether the machine took it.
+    pub fn inject(&self, to: usize, packet: &[u8]) -> bool {
+        (&self.cables[to]).write(packet).is_ok_and(|n| n == packet.len())
     }
 
     /// What went from one machine to another since the switch was started.
@@ -228,7 +251,12 @@ impl Work {
         }
         let full = self.heap.len() >= MAX_IN_FLIGHT;
         let mut board = held(&self.board);
-        let Board { machines, directions, random } = &mut *board;
+        let Board { machines, directions, random, tape } = &mut *board;
+        if let Some(tape) = tape
+            && tape.len() < MAX_RECORDED
+        {
+            tape.push(Packet { from, to, bytes: bytes.into() });
+        }
         let direction = &mut directions[from * *machines + to];
         let (rule, count) = (&direction.rule, &mut direction.count);
         count.packets += 1;

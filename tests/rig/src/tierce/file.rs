@@ -24,6 +24,13 @@ impl Lease {
     /// T = 1 s.
     pub const METRO_FAST: Self =
         Self { promise: Duration::from_secs(1), profile: "metro-fast", timing: "" };
+    /// T = 10 s, for comparison with a lease of ten seconds; shares as in the profiles.
+    pub const TEN_SECONDS: Self = Self {
+        promise: Duration::from_secs(10),
+        profile: "wan",
+        timing: "promise = \"10s\", watchdog = \"1s\", stop-budget = \"3s\", \
+                 renew-every = \"1s\", election = \"3s\"",
+    };
     /// T = 30 s, for comparison with a lease of thirty seconds; shares as in the profiles.
     pub const HALF_A_MINUTE: Self = Self {
         promise: Duration::from_secs(30),
@@ -51,6 +58,8 @@ pub struct Options {
     pub shared: Option<PathBuf>,
     /// Each member's data on a disk of its own. The rig must have mounts of its own then.
     pub disks: bool,
+    /// Whether the network has one more place, for somebody who is no member.
+    pub stranger: bool,
     /// Seed of the switch.
     pub seed: u64,
 }
@@ -66,6 +75,7 @@ impl Options {
             guarded: true,
             shared: None,
             disks: false,
+            stranger: false,
             seed,
         }
     }

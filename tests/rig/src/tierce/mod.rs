@@ -7,6 +7,7 @@
 
 mod ask;
 mod file;
+mod told;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -14,15 +15,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
 use tempfile::TempDir;
-use tierce_wire::control::{Ask, Reply, StatusView};
 
 pub use ask::ask_at;
 pub use file::{Lease, Options};
+pub use told::{Actions, Grants};
 
 use crate::build::Programs;
-use crate::clock::{Mono, mono_of_utc};
+use crate::clock::Mono;
 use crate::disk::Disk;
 use crate::error::{Result, RigError};
 use crate::files::{Lines, directory, tail, until};
@@ -36,11 +36,11 @@ use crate::witness::{Life, Witness, both};
 pub const NAMES: [&str; 3] = ["paris", "rome", "zurich"];
 /// Number of the arbitrator.
 pub const THIRD: usize = 2;
+/// Number of the stranger's place on the network, where there is one.
+pub const STRANGER: usize = 3;
 /// Where members listen.
-const PORT: u16 = 9930;
+pub const PORT: u16 = 9930;
 const TENANT: &str = "rig";
-/// Beyond T, until a voter that was started surely votes.
-const QUARANTINE_MARGIN: Duration = Duration::from_millis(300);
 
 /// The other site.
 pub fn other(site: usize) -> usize {
@@ -69,7 +69,8 @@ impl Cluster {
     pub fn start(options: Options) -> Result<Self> {
         let programs = Programs::find()?;
         let tool = programs.path("tierce-rig-tool")?;
-        let net = Net::new(3, &options.rule, options.seed)?;
+        let places = 3 + usize::from(options.stranger);
+        let net = Net::new(places, &options.rule, options.seed)?;
         let dir = directory("")?;
         // Before the machines: each has the mounts that were there when it was booted.
         let wanted = NAMES.iter().filter(|_| options.disks);
@@ -135,7 +136,8 @@ impl Cluster {
         self.start_daemon(1)
     }
 
-    fn tierce(&self) -> Result<Command> {
+    /// The operator's command.
+    pub fn tierce(&self) -> Result<Command> {
         Ok(Command::new(self.programs.path("tierce")?))
     }
 
@@ -157,7 +159,8 @@ impl Cluster {
         self.dir.path().join(name)
     }
 
-    fn file(&self, site: usize) -> PathBuf {
+    /// A site's file.
+    pub fn file(&self, site: usize) -> PathBuf {
         self.path(&format!("{}.toml", NAMES[site]))
     }
 
@@ -289,106 +292,6 @@ impl Cluster {
         self.start_daemon(member)
     }
 
-    // ---- asking -------------------------------------------------------------------------------
-
-    /// Asks a site's daemon; the final answer.
-    pub fn ask(&self, site: usize, ask: &Ask) -> Result<Reply> {
-        ask_at(&self.path(NAMES[site]).join("control.sock"), ask, ANSWER)
-    }
-
-    /// A site's status, if it answers.
-    pub fn status(&self, site: usize) -> Option<StatusView> {
-        match self.ask(site, &Ask::Status { linear: false }) {
-            Ok(Reply::Status(status)) => Some(*status),
-            _ => None,
-        }
-    }
-
-    /// Asks for something that must be done.
-    pub fn must(&self, site: usize, ask: &Ask) -> Result<u64> {
-        match self.ask(site, ask)? {
-            Reply::Done { term, .. } => Ok(term.unwrap_or(0)),
-            other => Err(RigError::Answer { what: format!("{ask:?}"), said: format!("{other:?}") }),
-        }
-    }
-
-    /// Grants a ticket to a site, asked there; done when its resources run.
-    pub fn grant(&self, ticket: &str, site: usize) -> Result<u64> {
-        let wait_ms = ANSWER.as_millis() as u64;
-        let (name, to) = (ticket.to_owned(), NAMES[site].to_owned());
-        self.must(site, &Ask::Grant { name, to, wait_ms })
-    }
-
-    /// Moves a ticket to a site, asked at the other; done when its resources run.
-    pub fn shift(&self, ticket: &str, to: usize) -> Result<u64> {
-        let wait_ms = ANSWER.as_millis() as u64;
-        let (name, note) = (ticket.to_owned(), "the rig".to_owned());
-        let ask = Ask::Move { name, to: NAMES[to].to_owned(), note, wait_ms };
-        self.must(other(to), &ask)
-    }
-
-    /// Asks a site to have a ticket moved to it, and does not wait for what becomes of it.
-    pub fn request_move(&self, ticket: &str, to: usize) -> Result<()> {
-        const WITHIN: Duration = Duration::from_secs(10);
-        let (name, note) = (ticket.to_owned(), "the rig".to_owned());
-        let wait_ms = WITHIN.as_millis() as u64;
-        let ask = Ask::Move { name, to: NAMES[to].to_owned(), note, wait_ms };
-        let socket = self.path(NAMES[to]).join("control.sock");
-        let thread = std::thread::Builder::new().name("a move".to_owned());
-        // A site that is down or frozen does not answer; the faults go on meanwhile.
-        let asked = thread.spawn(move || drop(ask_at(&socket, &ask, WITHIN)));
-        asked.map(drop).map_err(RigError::system("asking for a move"))
-    }
-
-    /// Waits until both sites agree that everything is in order: a majority, all members connected,
-    /// both sessions open, all tickets of the file there.
-    pub fn formed(&self) -> Result<()> {
-        let due = self.options.tickets();
-        let good = |site: usize| {
-            let s = self.status(site)?;
-            let sites = s.members.iter().filter(|m| m.role == "site");
-            let members = s.members.iter().filter(|m| m.name != NAMES[site]);
-            (s.quorate
-                && s.standing == "taking-part"
-                && sites.clone().count() == 2
-                && sites.clone().all(|m| m.session.is_some())
-                && members.clone().all(|m| m.connected)
-                && s.tickets.len() >= due)
-                .then_some(())
-        };
-        for (site, name) in NAMES.iter().enumerate().take(THIRD) {
-            let what = || self.late(&format!("all is in order at {name}"), FORM);
-            until(FORM, || good(site)).ok_or_else(what)?;
-        }
-        Ok(())
-    }
-
-    /// The ticket's holder as one site knows it.
-    pub fn holder(&self, site: usize, ticket: &str) -> Option<usize> {
-        match self.ask(site, &Ask::Ticket { name: ticket.to_owned() }) {
-            Ok(Reply::Ticket(t)) if t.state == "held" => {
-                NAMES[..THIRD].iter().position(|n| Some(*n) == t.site.as_deref())
-            }
-            _ => None,
-        }
-    }
-
-    /// Waits until all is in order, both sites name the same holder of a witnessed ticket, and it
-    /// runs there and nowhere else. Restarted voters may vote again, too (R2).
-    pub fn calm(&self, ticket: &str) -> Result<usize> {
-        self.formed()?;
-        let found = until(FORM, || {
-            let holder = self.holder(0, ticket)?;
-            let agreed = self.holder(1, ticket) == Some(holder);
-            let runs = |site| self.witness(site, ticket).runs();
-            (agreed && runs(holder) && !runs(other(holder))).then_some(holder)
-        });
-        let holder = found.ok_or_else(|| self.late(&format!("{ticket} is held in calm"), FORM))?;
-        let votes_from = self.started + self.options.lease.promise + QUARANTINE_MARGIN;
-        std::thread::sleep(votes_from.since(Mono::now()));
-        Ok(holder)
-    }
-
     // ---- what happened ------------------------------------------------------------------------
 
     /// The witness of a ticket at a site.
@@ -412,115 +315,11 @@ impl Cluster {
 
     /// Starts and stops of a ticket at a site, as its daemon's runner tells them from now on.
     pub fn watch_actions(&self, site: usize) -> Actions {
-        Actions(Lines::from_now(self.log(site)))
+        Actions::of(Lines::from_now(self.log(site)))
     }
 
     /// Grants to a site that its own daemon notes from now on.
     pub fn watch_grants(&self, site: usize) -> Grants {
-        Grants { site, lines: Lines::from_now(self.log(site)) }
-    }
-}
-
-/// Grants to a site as they come: the moment at which that site's daemon has seen the decision to be
-/// the cluster's and tells its runner to begin.
-#[derive(Clone, Debug)]
-pub struct Grants {
-    site: usize,
-    lines: Lines,
-}
-
-impl Grants {
-    /// Those since the last look: ticket and moment.
-    pub fn new_ones(&mut self) -> Vec<(String, Mono)> {
-        let site = NAMES[self.site];
-        self.lines.next_lines().iter().filter_map(|line| grant(line, site)).collect()
-    }
-
-    /// Waits for the first one.
-    pub fn first(&mut self, within: Duration) -> Option<Mono> {
-        until(within, || self.new_ones().first().map(|(_, at)| *at))
-    }
-}
-
-/// Starts and stops as the runner tells them: how long from its order until all was done.
-#[derive(Clone, Debug)]
-pub struct Actions(Lines);
-
-impl Actions {
-    /// Waits for the first "started" or "stopped" of a whole ticket: when it was told, and how long
-    /// it took since the order.
-    pub fn first(&mut self, word: &str, within: Duration) -> Option<(Mono, Duration)> {
-        until(within, || self.0.next_lines().iter().find_map(|line| took(line, word)))
-    }
-}
-
-fn took(line: &str, word: &str) -> Option<(Mono, Duration)> {
-    if !line.contains(r#""runner""#) {
-        return None;
-    }
-    let line: Value = serde_json::from_str(line).ok()?;
-    let what = line["fields"]["what"].as_str()?.strip_prefix(word)?.strip_prefix(" in ")?;
-    let digits = what.find(|c: char| c.is_alphabetic() || c == 'µ')?;
-    let seconds = match &what[digits..] {
-        "s" => 1.0,
-        "ms" => 1e-3,
-        "µs" => 1e-6,
-        "ns" => 1e-9,
-        _ => return None,
-    };
-    let number: f64 = what[..digits].parse().ok()?;
-    let took = Duration::try_from_secs_f64(number * seconds).ok()?;
-    Some((mono_of_utc(line["time"].as_str()?)?, took))
-}
-
-fn grant(line: &str, site: &str) -> Option<(String, Mono)> {
-    if !line.contains(r#""granted""#) {
-        return None;
-    }
-    let line: Value = serde_json::from_str(line).ok()?;
-    let fields = &line["fields"];
-    let fits = fields["message"] == "granted" && fields["site"] == site;
-    let ticket = fields["ticket"].as_str().filter(|_| fits)?;
-    Some((ticket.to_owned(), mono_of_utc(line["time"].as_str()?)?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_runner_took_is_read_in_every_unit() {
-        let now = time::OffsetDateTime::now_utc();
-        let now = now.format(&time::format_description::well_known::Rfc3339).unwrap();
-        let line = |what: &str| {
-            format!(
-                r#"{{"time":"{now}","fields":{{"message":"runner","ticket":"web","resource":"","what":"{what}"}}}}"#
-            )
-        };
-        let ms = |what: &str| took(&line(what), "stopped").map(|(_, d)| d.as_secs_f64() * 1e3);
-        assert_eq!(ms("stopped in 13.5ms"), Some(13.5));
-        assert_eq!(ms("stopped in 1.25s"), Some(1250.0));
-        assert!((ms("stopped in 870.5µs").unwrap() - 0.8705).abs() < 1e-6);
-        assert_eq!(ms("stopped"), None);
-        assert_eq!(ms("started in 1ms"), None);
-    }
-
-    #[test]
-    fn only_grants_to_this_site_are_grants() {
-        let line = |site: &str, message: &str| {
-            format!(
-                r#"{{"time":"2001-01-02T03:04:05.000006Z","level":"INFO","fields":{{"message":"{message}","ticket":"web","site":"{site}","term":"3"}}}}"#
-            )
-        };
-        assert_eq!(grant(&line("rome", "granted"), "rome").map(|g| g.0), None, "before boot");
-        assert!(grant(&line("paris", "granted"), "rome").is_none());
-        assert!(grant(&line("rome", "released"), "rome").is_none());
-        assert!(grant("granted", "rome").is_none());
-        let now = time::OffsetDateTime::now_utc();
-        let format = time::format_description::well_known::Rfc3339;
-        let text = now.format(&format).unwrap();
-        let line = line("rome", "granted").replace("2001-01-02T03:04:05.000006Z", &text);
-        let (ticket, at) = grant(&line, "rome").unwrap();
-        assert!(ticket == "web" && Mono::now().since(at) < Duration::from_secs(1));
+        Grants::of(site, Lines::from_now(self.log(site)))
     }
 }

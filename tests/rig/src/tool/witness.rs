@@ -8,6 +8,7 @@
 //! | file | content |
 //! |---|---|
 //! | `LOG` | `start|stop BEGAN ENDED PID`, nanoseconds of CLOCK_MONOTONIC |
+//! | `LOG.stop` | read: what a stop does besides, [`Stop`]; such a stop is noted as `odd-stop` |
 //! | `LOG.BEGAN.life` | `FIRST LAST\n`, twenty digits each |
 //!
 //! With the parameters `shared` and `site` it also writes to that store, with the term it was
@@ -26,7 +27,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use tierce_rig::limits::BEAT;
-use tierce_rig::write_to;
+use tierce_rig::{Stop, write_to};
 
 const OK: u8 = 0;
 const ERROR: u8 = 1;
@@ -132,8 +133,20 @@ fn start(log: &Path) -> std::io::Result<u8> {
 fn stop(log: &Path) -> std::io::Result<u8> {
     let began = now();
     let Some(pid) = running(log) else { return Ok(OK) };
+    let odd = Stop::read(log);
+    if odd != Stop::AtOnce {
+        note(log, "odd-stop", began, pid.as_raw())?;
+    }
+    match odd {
+        Stop::AtOnce => {}
+        Stop::Fails => return Ok(ERROR),
+        Stop::Hangs => loop {
+            std::thread::sleep(GONE);
+        },
+        Stop::Takes(d) => std::thread::sleep(d),
+    }
     kill(pid, Signal::SIGKILL)?;
-    let until = began + u64::try_from(GONE.as_nanos()).unwrap_or(u64::MAX);
+    let until = now() + u64::try_from(GONE.as_nanos()).unwrap_or(u64::MAX);
     while running(log).is_some() {
         if now() > until {
             return Ok(ERROR);

@@ -8,6 +8,7 @@ use tierce_ticket::docket::{Docket, Event, Holding};
 use tierce_ticket::entry::{FenceTarget, Op, Payload};
 use tierce_ticket::ids::{Ballot, MemberId, MemberName};
 use tierce_ticket::message::Readiness;
+use tierce_ticket::planted::{Bug, is_planted};
 use tierce_ticket::quorum;
 use tierce_ticket::steward::{Scene, Steward, Wish};
 
@@ -60,6 +61,10 @@ pub enum Act {
     Ask,
     /// The coordinator answers the question at this place of the net.
     Answer(usize),
+    /// With ledgers: a member campaigns, another hears it.
+    Elect(usize, usize),
+    /// With ledgers: a leader and a follower talk.
+    Exchange(usize, usize),
 }
 
 /// All that can happen.
@@ -73,19 +78,19 @@ pub fn possible(scope: &Scope, w: &World, mutant: Option<Mutant>, acts: &mut Vec
             Msg::Answer { site, .. } if w.members[*site].acts() => acts.push(Act::Deliver(n)),
             Msg::Remaining { .. } => acts.push(Act::Deliver(n)),
             Msg::Pull { .. } if w.members[0].acts() => acts.push(Act::Answer(n)),
-            Msg::Command(_) if w.log.len() < scope.max_log => {
-                acts.extend(leaders(w).map(|m| Act::Command(n, m)));
+            Msg::Command(_) => {
+                acts.extend(leaders(scope, w).map(|m| Act::Command(n, m)));
             }
             _ => {}
         }
     }
     for (i, m) in w.members.iter().enumerate() {
-        if m.acts() && m.applied < w.log.len() {
+        if m.acts() && m.applied < w.final_at(i) {
             acts.push(Act::Apply(i));
         }
         if m.acts() {
             votes(w, m, i, acts);
-            if w.log.len() < scope.max_log && has_something_to_decide(w, m, mutant) {
+            if w.may_decide(i, scope.max_log) && has_something_to_decide(w, m, mutant) {
                 acts.push(Act::Decide(i));
             }
         }
@@ -95,6 +100,7 @@ pub fn possible(scope: &Scope, w: &World, mutant: Option<Mutant>, acts: &mut Vec
         }
         faults(scope, w, m, i, acts);
     }
+    w.ledger_possible(scope, acts);
     operators(scope, w, acts);
     changes(scope, w, mutant, acts);
     if let Some(n) = &w.node
@@ -109,7 +115,8 @@ pub fn possible(scope: &Scope, w: &World, mutant: Option<Mutant>, acts: &mut Vec
 /// holder. Only spares asking it in vain.
 fn has_something_to_decide(w: &World, m: &Member, mutant: Option<Mutant>) -> bool {
     let docket = w.log.docket(m.applied);
-    let need = quorum::majority(docket.configuration().voters.len());
+    let one = is_planted(Bug::OneVoteExpires);
+    let need = if one { 1 } else { quorum::majority(docket.configuration().voters.len()) };
     let voted = |t: FenceTarget| w.votes.iter().filter(|(_, of, _)| *of == t).count() >= need;
     docket.watched().next().is_some()
         || docket.open_sessions().any(|(s, _)| voted(FenceTarget::Session(s)))
@@ -121,7 +128,7 @@ fn has_something_to_decide(w: &World, m: &Member, mutant: Option<Mutant>) -> boo
 /// nothing can go wrong any more.
 fn is_over(scope: &Scope, w: &World) -> bool {
     let holder = w.held().map(|(s, _)| s);
-    w.log.len() >= scope.max_log
+    (w.log.len() >= scope.max_log || w.is_leaderless())
         && w.members.iter().enumerate().all(|(i, m)| {
             let view = w.log.docket(m.applied).ticket(TICKET).and_then(|t| t.holder());
             let believes = view.is_some_and(|(s, ..)| m.session() == Some(s));
@@ -131,9 +138,10 @@ fn is_over(scope: &Scope, w: &World) -> bool {
 
 /// Members that could lead and have applied all: what they decide is the same, so the first of each
 /// kind stands for all. (Those that lag decide by `Decide` alone.)
-fn leaders(w: &World) -> impl Iterator<Item = usize> + '_ {
-    let current = |m: &Arc<Member>| m.acts() && m.applied == w.log.len();
-    (0..w.members.len()).filter(move |i| current(&w.members[*i]))
+fn leaders<'a>(scope: &'a Scope, w: &'a World) -> impl Iterator<Item = usize> + 'a {
+    let current = |i: usize| w.ledgers.is_some() || w.members[i].applied == w.log.len();
+    (0..w.members.len())
+        .filter(move |i| w.members[*i].acts() && current(*i) && w.may_decide(*i, scope.max_log))
 }
 
 fn votes(w: &World, m: &Member, i: usize, acts: &mut Vec<Act>) {
@@ -166,7 +174,9 @@ fn faults(scope: &Scope, w: &World, m: &Member, i: usize, acts: &mut Vec<Act>) {
         acts.push(Act::Resume(i));
     }
     if !m.up && m.admitted {
-        acts.push(Act::Restart(i, true));
+        if w.ledgers.is_none() {
+            acts.push(Act::Restart(i, true));
+        }
         if scope.replays {
             acts.push(Act::Restart(i, false));
         }
@@ -191,7 +201,7 @@ fn faults(scope: &Scope, w: &World, m: &Member, i: usize, acts: &mut Vec<Act>) {
 }
 
 fn operators(scope: &Scope, w: &World, acts: &mut Vec<Act>) {
-    if w.log.len() >= scope.max_log {
+    if leaders(scope, w).next().is_none() {
         return;
     }
     let Some(ticket) = w.log.newest().ticket(TICKET) else { return };
@@ -277,9 +287,9 @@ pub fn happen(scope: &Scope, before: &World, act: &Act, mutant: Option<Mutant>) 
         Act::Tick => tick(scope, w_, mutant),
         Act::Deliver(n) => arrive(scope, w_, *n, mutant),
         Act::Apply(i) => w_.apply(scope, *i, mutant),
-        Act::Vote(i, target, device) => vote(w_, *i, *target, *device),
+        Act::Vote(i, target, device) => vote(w_, *i, *target, *device, mutant),
         Act::Decide(i) => decide(scope, w_, *i, mutant)?,
-        Act::Command(n, leader) => command(scope, w_, *n, *leader, mutant),
+        Act::Command(n, leader) => command(scope, w_, *n, *leader, mutant)?,
         Act::Stopped(i) => {
             w_.member(*i).confirm_stopped(TICKET);
             w_.turn(scope, *i, mutant);
@@ -299,8 +309,10 @@ pub fn happen(scope: &Scope, before: &World, act: &Act, mutant: Option<Mutant>) 
         Act::Grant => {
             let to = w_.log.newest().session_of(&name(1))?;
             let op = Op::Grant { ticket: TICKET, to, automatic: false };
-            w_.append(scope, Payload::Batch(vec![op]), mutant);
+            let by = leaders(scope, w_).next()?;
+            w_.decide_at(scope, by, Payload::Batch(vec![op]), mutant)?;
         }
+        Act::Elect(..) | Act::Exchange(..) => w_.ledger_acts(scope, act, mutant)?,
         Act::SetTiming => {
             w_.budget[Fault::Timing as usize] -= 1;
             let mut c = w_.log.newest().configuration().clone();
@@ -355,7 +367,7 @@ fn arrive(scope: &Scope, w: &mut World, n: usize, mutant: Option<Mutant>) {
     w.deliver(scope, msg, mutant);
 }
 
-fn vote(w: &mut World, i: usize, target: FenceTarget, device: bool) {
+fn vote(w: &mut World, i: usize, target: FenceTarget, device: bool, mutant: Option<Mutant>) {
     let log = Arc::clone(&w.log);
     let m = w.member(i);
     let docket = log.docket(m.applied);
@@ -364,6 +376,9 @@ fn vote(w: &mut World, i: usize, target: FenceTarget, device: bool) {
     let id = m.id;
     let by_device = vote.basis == tierce_ticket::entry::Proof::Fenced;
     w.votes.insert((id, target, by_device));
+    if mutant != Some(Mutant::DocketBehindVote) {
+        w.commit_durable(i);
+    }
 }
 
 /// What the real steward would decide, had it just begun to lead here and gathered every vote that
@@ -409,7 +424,7 @@ pub fn steward_at(w: &World, i: usize) -> (Steward, Vec<Op>) {
 }
 
 fn decide(scope: &Scope, w: &mut World, i: usize, mutant: Option<Mutant>) -> Option<()> {
-    let stale = w.members[i].applied < w.log.len();
+    let stale = w.ledgers.is_none() && w.members[i].applied < w.log.len();
     if stale && w.budget[Fault::Stale as usize] == 0 {
         return None;
     }
@@ -423,7 +438,7 @@ fn decide(scope: &Scope, w: &mut World, i: usize, mutant: Option<Mutant>) -> Opt
     if stale {
         w.budget[Fault::Stale as usize] -= 1;
     }
-    w.append(scope, Payload::Batch(ops), mutant);
+    w.decide_at(scope, i, Payload::Batch(ops), mutant)?;
     let refused = |e: &Event| matches!(e, Event::Skipped { .. });
     let events = w.log.events(w.log.len());
     if stale && events.iter().all(refused) {
@@ -443,8 +458,14 @@ fn forged(w: &World) -> Option<Vec<Op>> {
     Some(vec![Op::Expire { session, votes }])
 }
 
-fn command(scope: &Scope, w: &mut World, n: usize, leader: usize, mutant: Option<Mutant>) {
-    let Msg::Command(op) = w.net.remove(n) else { return };
+fn command(
+    scope: &Scope,
+    w: &mut World,
+    n: usize,
+    leader: usize,
+    mutant: Option<Mutant>,
+) -> Option<()> {
+    let Msg::Command(op) = w.net.remove(n) else { return None };
     let mut ops = vec![op];
     // R10 for one ticket, as `Member::successor` does it.
     if let Op::Release { ticket, term, .. } = ops[0] {
@@ -452,7 +473,7 @@ fn command(scope: &Scope, w: &mut World, n: usize, leader: usize, mutant: Option
         let docket = w.log.docket(m.applied);
         ops.extend(successor(w, m, docket, leader, ticket, term));
     }
-    w.append(scope, Payload::Batch(ops), mutant);
+    w.decide_at(scope, leader, Payload::Batch(ops), mutant)
 }
 
 fn successor(
@@ -507,8 +528,8 @@ fn operator(scope: &Scope, w: &mut World, act: &Act, mutant: Option<Mutant>) -> 
         _ => (Fault::TakeBack, Op::TakeBack { ticket, term, note }),
     };
     w.budget[fault as usize] -= 1;
-    w.append(scope, Payload::Batch(vec![op]), mutant);
-    Some(())
+    let by = leaders(scope, w).next()?;
+    w.decide_at(scope, by, Payload::Batch(vec![op]), mutant)
 }
 
 fn change(scope: &Scope, w: &mut World, mask: u8, mutant: Option<Mutant>) -> Option<()> {
@@ -558,6 +579,7 @@ fn strike(scope: &Scope, w: &mut World, act: &Act, mutant: Option<Mutant>) {
             w.member(i).crash();
         }
         Act::Restart(i, from_snapshot) => {
+            w.ledger_restarts(i, mutant);
             w.member(i).restart(&log, from_snapshot, mutant);
             if !scope.may_lag(i) {
                 w.catch_up(scope, i, mutant);
@@ -635,6 +657,9 @@ fn signs_of_state(scope: &Scope, w: &mut World) {
         if lags && w.members.iter().any(named) && w.runs(0) {
             seen.push(Sign::DeadlineHeldByNewerConfiguration);
         }
+    }
+    if w.ledgers.as_ref().is_some_and(|c| c.has(crate::ledger::past::Sign::TwoLead)) {
+        seen.push(Sign::LedByTwo);
     }
     for s in seen {
         w.sign(s);

@@ -1,5 +1,7 @@
 //! The properties, and the run of one scope.
 
+use std::fmt::Debug;
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
@@ -48,6 +50,12 @@ impl Model for Checked {
                 !fenced_alive(w)
             }),
         ];
+        if self.scope.on_ledger {
+            all.push(Property::<Self>::always(
+                "HIST: what is final is the same everywhere",
+                |_, w| w.ledgers.as_ref().is_none_or(|c| c.broken.is_none()),
+            ));
+        }
         if self.scope.live && self.mutant.is_none() {
             all.push(Property::<Self>::always("LIVE: it finds a holder again", |m, w| {
                 w.digest() % HEAL_ONE_OF != 0 || heal::finds_a_holder(&m.scope, w)
@@ -106,7 +114,8 @@ fn sometimes(sign: Sign) -> Property<Checked> {
         NodeRanByItself,
         OldDiskRefused,
         Readmitted,
-        WonBack
+        WonBack,
+        LedByTwo
     )
 }
 
@@ -139,7 +148,7 @@ impl Report {
             format!("BROKEN: {}", names.join("; "))
         };
         format!(
-            "{:<13} {:>11} generated {:>10} unique {:>4} deep {:>7.1} s  {verdict}",
+            "{:<17} {:>11} generated {:>10} unique {:>4} deep {:>7.1} s  {verdict}",
             self.scope,
             self.generated,
             self.unique,
@@ -151,8 +160,26 @@ impl Report {
 
 /// Explores one scope completely, or until it is broken.
 pub fn run(scope: &Scope, mutant: Option<Mutant>, threads: usize, limit: Duration) -> Report {
+    explore(scope.name, Checked { scope: scope.clone(), mutant }, threads, limit, story::tell)
+}
+
+/// Makes a story of a path.
+pub type Tell<M> = fn(&[(<M as Model>::State, Option<<M as Model>::Action>)]) -> String;
+
+/// Explores a model completely, or until it is broken; the last makes a story of a path.
+pub fn explore<M>(
+    name: &'static str,
+    model: M,
+    threads: usize,
+    limit: Duration,
+    tell: Tell<M>,
+) -> Report
+where
+    M: Model + Send + Sync + 'static,
+    M::State: Clone + Debug + Hash + PartialEq + Send + Sync,
+    M::Action: Clone + Debug + PartialEq + Send + Sync,
+{
     let begun = Instant::now();
-    let model = Checked { scope: scope.clone(), mutant };
     let checker = model
         .checker()
         .threads(threads)
@@ -170,7 +197,7 @@ pub fn run(scope: &Scope, mutant: Option<Mutant>, threads: usize, limit: Duratio
             }
             (stateright::Expectation::Sometimes, Some(_)) | (_, None) => held += 1,
             (_, Some(path)) => {
-                failed.push((p.name.to_owned(), story::tell(&path.clone().into_vec())));
+                failed.push((p.name.to_owned(), tell(&path.clone().into_vec())));
             }
         }
     }
@@ -178,7 +205,7 @@ pub fn run(scope: &Scope, mutant: Option<Mutant>, threads: usize, limit: Duratio
         failed.push((format!("not complete within {limit:?}"), String::new()));
     }
     Report {
-        scope: scope.name,
+        scope: name,
         generated: checker.state_count(),
         unique: checker.unique_state_count(),
         depth: checker.max_depth(),

@@ -14,13 +14,21 @@
 //! - a renewal and its answer are one step in all scopes but one: the earliest answer gives the
 //!   longest lease for the longest time;
 //! - the steward is new each time it decides, and has every vote ever given: an older one knows no
-//!   more; what it decides on an old view is refused by the docket, or it is not.
+//!   more; what it decides on an old view is refused by the docket, or it is not;
+//! - a node's question counts no more once it has asked again: what belongs to it is dropped.
+//!
+//! The ledger has scopes of its own ([`ledger`]), with every message and every write by itself. On
+//! top of it (`lapse-on-ledger` and others, [`decisions`]) each member has a real ledger too: an
+//! election with one voter, and an exchange with one follower, are one step each, which happens or not
+//! ([`ledger::collapsed`]); a leader decides one thing at a time.
 #![forbid(unsafe_code)]
 
 pub mod action;
 pub mod check;
 pub mod clock;
+pub mod decisions;
 pub mod heal;
+pub mod ledger;
 pub mod log;
 pub mod member;
 pub mod mutant;

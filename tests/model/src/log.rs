@@ -19,6 +19,7 @@ use tierce_ticket::ids::{Ballot, LogIndex, SessionId, Term, TicketId};
 pub struct Log {
     dockets: Vec<Arc<Docket>>,
     events: Vec<Arc<[Event]>>,
+    entries: Vec<Entry>,
     digest: u64,
     /// Sessions ever opened.
     pub sessions: Vec<SessionId>,
@@ -33,7 +34,13 @@ impl Log {
     /// The founding configuration alone.
     pub fn new(founding: Configuration) -> Self {
         Self {
-            dockets: vec![Arc::new(Docket::new(founding))],
+            dockets: vec![Arc::new(Docket::new(founding.clone()))],
+            entries: vec![Entry {
+                index: LogIndex(1),
+                ballot: Ballot(0),
+                wall_ms: 0,
+                payload: Payload::Configuration(Box::new(founding)),
+            }],
             events: vec![Arc::from([])],
             digest: 0,
             sessions: Vec::new(),
@@ -54,6 +61,10 @@ impl Log {
     /// The docket after the first `applied` entries.
     pub fn docket(&self, applied: usize) -> &Docket {
         &self.dockets[applied - 1]
+    }
+    /// The entries: what members begin with where each has its own ledger.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
     }
     /// The docket after all.
     pub fn newest(&self) -> &Docket {
@@ -89,6 +100,7 @@ impl Log {
             format!("{:?} {:?}", c.voter_ids(), c.timing).hash(&mut h);
         }
         self.digest = h.finish();
+        self.entries.push(entry);
         self.dockets.push(Arc::new(docket));
         self.events.push(Arc::clone(&events));
         events

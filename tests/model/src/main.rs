@@ -4,9 +4,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use tierce_model::check::{self, Report};
+use tierce_model::check::Report;
 use tierce_model::mutant::Mutant;
-use tierce_model::scopes;
+use tierce_model::scopes::AnyScope;
 
 /// Explores the ticket protocol.
 #[derive(Parser)]
@@ -44,17 +44,17 @@ fn main() -> ExitCode {
     if o.mutants {
         return bugs(Mutant::ALL, o.threads, false);
     }
-    let all = if o.large { scopes::large() } else { scopes::small() };
+    let all = AnyScope::all(o.large);
     let chosen: Vec<_> =
-        all.iter().filter(|s| o.scope.as_ref().is_none_or(|n| n == s.name)).collect();
+        all.iter().filter(|s| o.scope.as_ref().is_none_or(|n| n == s.name())).collect();
     if chosen.is_empty() {
-        let names: Vec<&str> = all.iter().map(|s| s.name).collect();
+        let names: Vec<&str> = all.iter().map(AnyScope::name).collect();
         eprintln!("there is no such scope; there are: {}", names.join(", "));
         return ExitCode::from(64);
     }
     let mut reports: Vec<Report> = Vec::new();
     for s in chosen {
-        let r = check::run(s, None, o.threads, Duration::from_secs(o.seconds));
+        let r = s.run(None, o.threads, Duration::from_secs(o.seconds));
         println!("{}", r.line());
         for (name, story) in &r.failed {
             println!("{name}\n{story}");
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     let sum = |f: fn(&Report) -> usize| reports.iter().map(f).sum::<usize>();
     let took: f64 = reports.iter().map(|r| r.took.as_secs_f64()).sum();
     println!(
-        "{:<13} {:>11} generated {:>10} unique {:>17.1} s",
+        "{:<17} {:>11} generated {:>10} unique {:>17.1} s",
         "all",
         sum(|r| r.generated),
         sum(|r| r.unique),
@@ -76,10 +76,10 @@ fn main() -> ExitCode {
 fn bugs(which: &[Mutant], threads: usize, story: bool) -> ExitCode {
     let mut survived = 0;
     for m in which {
-        let r = check::run(&m.home(), Some(*m), threads, Duration::from_mins(10));
+        let r = m.home().run(Some(*m), threads, Duration::from_mins(10));
         let found = r.failed.first();
         println!(
-            "{:<24} {:<10} {:<13} {:>9} states {:>6.1} s  {}",
+            "{:<24} {:<14} {:<17} {:>9} states {:>6.1} s  {}",
             m.word(),
             m.rule(),
             r.scope,

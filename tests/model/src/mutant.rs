@@ -1,7 +1,7 @@
 //! Planted bugs: each breaks one rule where the model hands things to the real code. The model must
 //! find every one of them, or it proves nothing.
 
-use crate::scope::Scope;
+use crate::scopes::AnyScope;
 
 macro_rules! mutants {
     ($($(#[doc = $doc:literal])+ $name:ident = $word:literal in $scope:literal, $rule:literal;)+) => {
@@ -74,6 +74,23 @@ mutants! {
     TwoAtOnce = "two-at-once" in "voters", "R11";
     /// A node counts the time left from when the answer came.
     DelegatedFromArrival = "delegated-from-arrival" in "delegation", "R16";
+    /// A vote in an election leaves before it is durable.
+    BallotVoteHeardFirst = "ballot-vote-heard-first" in "ledger-votes", "DURABLE FIRST";
+    /// A follower's word that it has entries leaves before they are durable.
+    AppendAnsweredFirst = "append-answered-first" in "ledger-crash", "DURABLE FIRST";
+    /// Records are reported as durable when they are written.
+    WrittenIsDurable = "written-is-durable" in "ledger-crash", "R6";
+    /// A restarted member has forgotten whom it voted for.
+    BallotVoteForgotten = "ballot-vote-forgotten" in "ledger-votes", "R7";
+    /// The disk takes records in another order than they came.
+    JournalReordered = "journal-reordered" in "ledger-crash", "R6";
+    /// An answer to an older question is taken for one to the newest.
+    AnswerPairedWrong = "answer-paired-wrong" in "ledger-read", "R7";
+    /// A snapshot holds the state before the entry that it names.
+    SnapshotOfLess = "snapshot-of-less" in "ledger-snapshot", "R7";
+    /// A restarted voter's docket is older than the one under which it voted: it promises a session
+    /// that the one it fenced had superseded.
+    DocketBehindVote = "docket-behind-vote" in "restart-on-ledger", "R1, R3";
 }
 
 impl Mutant {
@@ -85,7 +102,7 @@ impl Mutant {
     ///
     /// # Panics
     /// When the table names a scope that is not there.
-    pub fn home(self) -> Scope {
-        Scope::named(self.scope()).expect("the table names scopes that exist")
+    pub fn home(self) -> AnyScope {
+        AnyScope::named(self.scope()).expect("the table names scopes that exist")
     }
 }

@@ -15,6 +15,7 @@ use tierce_ticket::ids::{
 use tierce_ticket::timing::Timing;
 
 use crate::clock::{BEGIN, BROKEN, FAST, Rate, SLOW, timing, units};
+use crate::ledger::state::Cluster;
 use crate::log::Log;
 use crate::member::Member;
 use crate::mutant::Mutant;
@@ -34,11 +35,13 @@ pub enum Fault {
     PowerOff,
     Wipe,
     OldDisk,
+    /// A member is elected where decisions are made by real ledgers.
+    Elect,
 }
 
 impl Fault {
     /// How many kinds there are.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
 }
 
 /// One step of a plan of voter changes.
@@ -97,6 +100,10 @@ pub struct Scope {
     pub replays: bool,
     /// What must be proven before a lost ticket is granted again.
     pub regrant: Regrant,
+    /// Each member has its own real ledger: decisions are proposed at the one that leads.
+    pub on_ledger: bool,
+    /// Who may be elected there, as places.
+    pub electable: &'static [usize],
     /// A second node of the first site runs under delegation.
     pub node: bool,
     /// What may happen how often.
@@ -137,6 +144,8 @@ impl Scope {
         lag: &[],
         replays: false,
         regrant: Regrant::Lapse,
+        on_ledger: false,
+        electable: &[],
         node: false,
         budget: &[],
         hit: &[],
@@ -290,9 +299,15 @@ impl Scope {
             clock,
             delegated: tierce_ticket::delegation::Delegated::default(),
         });
+        let ledgers = self.on_ledger.then(|| {
+            // The arbitrator leads at first: it lives on when the holder does not.
+            let leader = self.voters() as usize - 1;
+            Arc::new(Cluster::founded(log.entries(), members.len(), leader))
+        });
         let mut w = World {
             members,
             log: Arc::new(log),
+            ledgers,
             net: Vec::new(),
             votes: BTreeSet::new(),
             budget,
@@ -303,6 +318,7 @@ impl Scope {
             ran_before: false,
             broken: None,
         };
+        w.take_finals(self, mutant);
         for i in 0..2 {
             w.turn(self, i, mutant);
         }

@@ -1,15 +1,84 @@
 //! The scopes, small and large.
 
+use std::time::Duration;
+
 use tierce_ticket::entry::Regrant;
 
+use crate::check::{self, Report};
+use crate::ledger;
+use crate::mutant::Mutant;
 use crate::scope::{FIRST_ENTRIES, Fault, Rates, Scope, Step};
 use crate::world::Sign;
 
+/// A scope of either half.
+#[derive(Clone, Debug)]
+pub enum AnyScope {
+    /// Promises, holders and dockets over decisions that are final at once.
+    Tickets(Scope),
+    /// The ledger.
+    Ledger(ledger::scope::Scope),
+}
+
+impl AnyScope {
+    /// All of both halves.
+    pub fn all(large: bool) -> Vec<Self> {
+        let (tickets, ledgers) = if large {
+            (self::large(), ledger::scope::large())
+        } else {
+            (small(), ledger::scope::small())
+        };
+        let tickets = tickets.into_iter().map(AnyScope::Tickets);
+        tickets.chain(ledgers.into_iter().map(AnyScope::Ledger)).collect()
+    }
+    /// The scope of this name, in its small size.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::all(false).into_iter().find(|s| s.name() == name)
+    }
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            AnyScope::Tickets(s) => s.name,
+            AnyScope::Ledger(s) => s.name,
+        }
+    }
+    /// Explores it completely, or until it is broken.
+    pub fn run(&self, mutant: Option<Mutant>, threads: usize, limit: Duration) -> Report {
+        match self {
+            AnyScope::Tickets(s) => check::run(s, mutant, threads, limit),
+            AnyScope::Ledger(s) => ledger::check::run(s, mutant, threads, limit),
+        }
+    }
+}
+
 /// The same with more of everything: clocks, faults, decisions. For hours, not for every run.
 pub fn large() -> Vec<Scope> {
-    let more = |s: Scope| Scope { rates: Rates::All, max_log: s.max_log + 1, late: true, ..s };
-    small().into_iter().map(more).collect()
+    let more = |s: Scope| Scope {
+        rates: Rates::All,
+        max_log: s.max_log + 2,
+        late: true,
+        both_lossy: true,
+        answers_travel: true,
+        electable: if s.on_ledger { &[0, 1, 2] } else { &[] },
+        budget: if s.on_ledger { &LEDGER_FAULTS } else { s.budget },
+        live: false, // it is what the small sizes show, and costs most of the time here
+        ..s
+    };
+    let planned = Scope {
+        name: "planned-move-on-ledger",
+        words: "real ledgers: handover, release and grant while leaders change",
+        on_ledger: true,
+        hit: &[2],
+        replays: true,
+        max_log: FIRST_ENTRIES + 4,
+        sometimes: &[Sign::HandedOver, Sign::LedByTwo],
+        ..Scope::CORE
+    };
+    small().into_iter().chain([planned]).map(more).collect()
 }
+
+/// What goes wrong in the large sizes of scopes with real ledgers.
+const LEDGER_FAULTS: [(Fault, u8); 3] =
+    [(Fault::Elect, 2), (Fault::Crash, 1), (Fault::Handover, 1)];
 
 /// Each small enough for every run.
 pub fn small() -> Vec<Scope> {
@@ -19,6 +88,7 @@ pub fn small() -> Vec<Scope> {
     all.extend(restarts(&core));
     all.extend(decisions(&core));
     all.extend(members(&core));
+    all.extend(on_ledger(&core));
     all
 }
 
@@ -193,6 +263,37 @@ fn members(core: &Scope) -> Vec<Scope> {
             sometimes: &[Sign::VotersChangedTwice, Sign::GrantedAfterLapse],
             live: false,
             ..core.clone()
+        },
+    ]
+}
+
+/// With each member's own ledger in place of one log that is final at once. One change of leader, or
+/// one crash of the leader (both in the large sizes); `max_log` bounds the decisions, first entries of ballots among them.
+fn on_ledger(core: &Scope) -> Vec<Scope> {
+    let core = Scope {
+        on_ledger: true,
+        hit: &[2],
+        replays: true,
+        live: false, // with no second election left there may be no leader
+        ..core.clone()
+    };
+    vec![
+        Scope {
+            name: "lapse-on-ledger",
+            electable: &[1],
+            words: "real ledgers: lapse, expiry and grant while another leader comes",
+            budget: &[(Fault::Elect, 1)],
+            max_log: FIRST_ENTRIES + 3,
+            sometimes: &[Sign::GrantedAfterLapse, Sign::LedByTwo],
+            ..core.clone()
+        },
+        Scope {
+            name: "restart-on-ledger",
+            words: "real ledgers: the leader restarts, and its docket with what its journal knows",
+            budget: &[(Fault::Crash, 1)],
+            max_log: FIRST_ENTRIES + 3,
+            sometimes: &[Sign::GrantedAfterLapse, Sign::SessionRolled],
+            ..core
         },
     ]
 }

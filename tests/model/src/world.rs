@@ -15,6 +15,7 @@ use tierce_ticket::message::{Answer, Renew, Verdict};
 use tierce_ticket::time::VoterTime;
 
 use crate::clock::{Rate, holder, in_units, voter};
+use crate::ledger::state::Cluster;
 use crate::log::Log;
 use crate::member::Member;
 use crate::mutant::Mutant;
@@ -79,6 +80,7 @@ pub enum Sign {
     OldDiskRefused,
     Readmitted,
     WonBack,
+    LedByTwo,
 }
 
 impl Sign {
@@ -105,6 +107,7 @@ impl Sign {
             Sign::OldDiskRefused => "sometimes: a restored old disk is refused",
             Sign::Readmitted => "sometimes: a wiped voter votes again under a new number",
             Sign::WonBack => "sometimes: the first site holds the ticket again",
+            Sign::LedByTwo => "sometimes: a leader does not know yet that another leads",
         }
     }
 }
@@ -116,6 +119,8 @@ pub struct World {
     pub members: Vec<Arc<Member>>,
     /// The decisions.
     pub log: Arc<Log>,
+    /// The members' ledgers, where the scope has them.
+    pub ledgers: Option<Arc<Cluster>>,
     /// Messages on their way.
     pub net: Vec<Msg>,
     /// Votes that left their voters: they may be counted at any time.
@@ -345,7 +350,7 @@ impl World {
 
     /// A member applies all that is decided.
     pub fn catch_up(&mut self, scope: &Scope, i: usize, mutant: Option<Mutant>) {
-        while self.members[i].acts() && self.members[i].applied < self.log.len() {
+        while self.members[i].acts() && self.members[i].applied < self.final_at(i) {
             self.apply(scope, i, mutant);
         }
     }
@@ -384,6 +389,7 @@ impl World {
     /// member's own clock, arbitrators that stand alike in any order.
     pub fn digest(&self) -> u64 {
         let mut h = DefaultHasher::new();
+        self.ledgers.as_ref().map(|c| c.digest()).hash(&mut h);
         (self.log.digest(), self.budget, self.changes, &self.proofs, self.broken).hash(&mut h);
         let sites: Vec<(u64, &Holder)> = self
             .members

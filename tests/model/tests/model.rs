@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use tierce_model::check;
+use tierce_model::ledger;
 use tierce_model::mutant::Mutant;
 use tierce_model::scope::Scope;
+use tierce_model::scopes::AnyScope;
 
 /// Far beyond what any of these takes: a slow machine is no violation.
 const LIMIT: Duration = Duration::from_mins(4);
@@ -13,19 +14,40 @@ const THREADS: usize = 2;
 
 #[test]
 fn the_quick_scopes_hold_in_every_state() {
-    for name in ["lapse", "old-views", "restart", "called-off"] {
-        let scope = Scope::named(name).expect("it is in the table");
-        let r = check::run(&scope, None, THREADS, LIMIT);
+    for name in ["lapse", "old-views", "restart", "restart-on-ledger"] {
+        let scope = AnyScope::named(name).expect("it is in the table");
+        let r = scope.run(None, THREADS, LIMIT);
         println!("{}", r.line());
         assert!(r.failed.is_empty(), "{}\n{:#?}", r.line(), r.failed);
     }
 }
 
 #[test]
+fn the_quick_scopes_of_the_ledger_hold_in_every_state() {
+    for name in ["ledger-elections", "ledger-snapshot"] {
+        let r = AnyScope::named(name).expect("it is in the table").run(None, THREADS, LIMIT);
+        println!("{}", r.line());
+        assert!(r.failed.is_empty(), "{}\n{:#?}", r.line(), r.failed);
+    }
+}
+
+/// What a voter writes with its vote today is the vote alone. Its ledger's commit index is written now
+/// and then, so after a restart its docket may be older than the one under which it voted: it no
+/// longer knows that a session superseded another, and promises the old one, whose holder has not
+/// heard of it either, while the ticket is granted elsewhere on votes against the new one.
+#[test]
+#[ignore = "found by restart-on-ledger, not mended yet: the commit index must be durable with the vote"]
+fn a_restarted_voter_knows_the_docket_under_which_it_voted() {
+    let scope = AnyScope::named("restart-on-ledger").expect("it is in the table");
+    let r = scope.run(Some(Mutant::DocketBehindVote), THREADS, LIMIT);
+    assert!(r.failed.is_empty(), "{}\n{:#?}", r.line(), r.failed);
+}
+
+#[test]
 fn every_planted_bug_is_found() {
     let mut survived = Vec::new();
     for m in Mutant::ALL {
-        let r = check::run(&m.home(), Some(*m), THREADS, LIMIT);
+        let r = m.home().run(Some(*m), THREADS, LIMIT);
         let broken: Vec<_> = r.failed.iter().filter(|(_, story)| !story.is_empty()).collect();
         println!("{:<24} {:>9} states  {:?}", m.word(), r.generated, broken.first().map(|b| &b.0));
         if broken.is_empty() {
@@ -54,6 +76,33 @@ fn a_state_is_the_same_whenever_it_happens() {
             let (Some(a), Some(b)) = (next, after) else { continue };
             assert_eq!(a.digest(), b.digest(), "after step {step}, {act:?}");
             (w, later) = (a, b);
+        }
+    }
+}
+
+#[test]
+fn a_ledger_that_is_stepped_twice_alike_is_the_same_state() {
+    // What is left out of the comparison (clocks, counts since the start) makes no difference.
+    for scope in ledger::scope::small() {
+        let one = scope.begin();
+        let same = ledger::scope::Scope::named(scope.name).expect("it is in the table").begin();
+        assert_eq!(one.digest(), same.digest(), "{}", scope.name);
+        let (mut c, mut later) = (one, same);
+        for i in 0..later.nodes.len() {
+            later.node(i).pass(std::time::Duration::from_hours(1));
+        }
+        for step in 0..200_usize {
+            let mut acts = Vec::new();
+            ledger::action::possible(&scope, &c, &mut acts);
+            if acts.is_empty() {
+                break;
+            }
+            let act = &acts[(step * 7 + step / 3) % acts.len()];
+            let next = ledger::action::happen(&scope, &c, act, None);
+            let after = ledger::action::happen(&scope, &later, act, None);
+            let (Some(a), Some(b)) = (next, after) else { continue };
+            assert_eq!(a.digest(), b.digest(), "{}: after step {step}, {act:?}", scope.name);
+            (c, later) = (a, b);
         }
     }
 }

@@ -95,7 +95,11 @@ pub(crate) fn peer_write_hangs(t: &mut Theirs) -> anyhow::Result<Duration> {
     t.held()?;
     t.booth.stall_writes(0, STALL)?;
     std::thread::sleep(STALL + WATCH);
-    Ok(t.overlap())
+    let overlap = t.overlap();
+    // A write that hangs keeps the port of a daemon that is gone: the next one could not start.
+    t.booth.stall_writes(0, Duration::ZERO)?;
+    std::thread::sleep(STALL);
+    Ok(overlap)
 }
 
 // ---- hole 12: ours ----------------------------------------------------------------------------

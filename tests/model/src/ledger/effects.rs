@@ -122,7 +122,7 @@ impl Cluster {
             let asks = matches!(mail.message, LedgerMessage::PreVote { .. });
             let answers = matches!(mail.message, LedgerMessage::PreVoteReply { .. });
             if scope.pre_votes_travel || !(asks || answers) {
-                self.post(mail);
+                self.post(scope, mail);
                 continue;
             }
             let to = mail.to.0 as usize - 1;
@@ -161,7 +161,10 @@ impl Cluster {
         self.budget[Fault::Crash as usize] > 0 && scope.active.contains(&i)
     }
 
-    fn post(&mut self, mail: Mail) {
+    fn post(&mut self, scope: &Scope, mail: Mail) {
+        if scope.newest_only {
+            self.net.retain(|old| !mail.says_all_of(old));
+        }
         if !self.net.iter().any(|m| m.digest == mail.digest) {
             self.net.push(Arc::new(mail));
         }

@@ -67,6 +67,26 @@ impl Mail {
         Self { from, to, message, digest: h.finish() }
     }
 
+    /// Whether the other, on the same way, says nothing that this one does not.
+    pub(super) fn says_all_of(&self, old: &Mail) -> bool {
+        if (self.from, self.to) != (old.from, old.to) {
+            return false;
+        }
+        match (&self.message, &old.message) {
+            (LedgerMessage::Append(new), LedgerMessage::Append(old)) => {
+                let known = old.prev_index <= new.prev_index && old.commit <= new.commit;
+                old.entries.is_empty() && new.ballot == old.ballot && known
+            }
+            (
+                LedgerMessage::AppendReply { ballot, outcome: AppendOutcome::Matched(new), .. },
+                LedgerMessage::AppendReply {
+                    ballot: b, outcome: AppendOutcome::Matched(old), ..
+                },
+            ) => ballot == b && old <= new,
+            _ => false,
+        }
+    }
+
     /// As the planted bugs want it to arrive.
     pub fn arriving(&self, to: &Node, mutant: Option<Mutant>) -> LedgerMessage {
         let mut m = self.message.clone();

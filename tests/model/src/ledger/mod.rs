@@ -19,6 +19,8 @@
 //! - a crash and the start after it are one step: one that is down is one that nothing reaches;
 //! - in some scopes records are durable at once (nobody crashes there: slow writes are slow
 //!   messages), and a campaign's `PreVote`s are asked and answered in the step that begins it;
+//! - where voters change, a sign of life or an answer that says no more than a newer one on the same
+//!   way is lost: what old ones do when they come late, the other scopes show;
 //! - members that stand alike at the beginning do not all campaign.
 pub mod action;
 pub mod check;

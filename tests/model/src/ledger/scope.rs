@@ -65,6 +65,9 @@ pub struct Scope {
     /// everybody in the step in which it begins: an answer changes nothing at the one asked, so an
     /// earlier one could only begin a campaign that could begin anyway, or one in vain.
     pub pre_votes_travel: bool,
+    /// Signs of life and answers that say no more than a newer one on the same way are lost: what
+    /// they do when they come late, the other scopes show.
+    pub newest_only: bool,
     /// What may happen how often.
     pub budget: &'static [(Fault, u8)],
     /// Who may fall silent, crash and so on, as places; the others only take part. Members that
@@ -109,6 +112,7 @@ fn elections() -> Scope {
         begins: Beginning::Founding,
         syncs_at_once: true,
         pre_votes_travel: true,
+        newest_only: false,
         budget: &[(Fault::Silence, 3)],
         active: &[0, 1],
         plan: &[],
@@ -188,6 +192,7 @@ fn voters() -> Scope {
         spare: 1,
         begins: Beginning::Led,
         pre_votes_travel: false,
+        newest_only: true,
         budget: &[],
         plan: &[Step::Add(4), Step::Remove(1)],
         sometimes: &[Sign::VotersChangedTwice, Sign::SecondLeader, Sign::HeldByWait],
@@ -215,6 +220,7 @@ impl Scope {
         begins: Beginning::Founding,
         syncs_at_once: true,
         pre_votes_travel: false,
+        newest_only: false,
         budget: &[],
         active: &[],
         plan: &[],

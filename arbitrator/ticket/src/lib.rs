@@ -15,6 +15,7 @@
 //! | [`holder`] | a site's session: deadline, run and stop (R12 to R18) |
 //! | [`audit`] | does this node's clock run like the others' |
 //! | [`delegation`] | how the other nodes of a site count the time left (R16) |
+//! | [`replay`] | recordings of what happened to members, and living through them again |
 //! | [`timing`] | lease times and their inequalities |
 #![forbid(unsafe_code)]
 
@@ -35,6 +36,7 @@ pub mod message;
 pub mod planted;
 pub mod promise;
 pub mod quorum;
+pub mod replay;
 pub mod steward;
 pub mod time;
 pub mod timing;

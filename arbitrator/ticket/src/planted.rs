@@ -44,6 +44,8 @@ bugs! {
     VoteHeardFirst = "vote-heard-first" breaks "R2";
     /// A voter promises a session that it has voted to fence.
     PromiseAfterVote = "promise-after-vote" breaks "R3";
+    /// A vote is written down without the docket under which it was given.
+    VoteWithoutDocket = "vote-without-docket" breaks "R3";
     /// A restarted voter votes at once.
     NoQuarantine = "no-quarantine" breaks "R4";
     /// An older copy of a store takes part.

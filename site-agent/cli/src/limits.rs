@@ -28,3 +28,6 @@ pub(crate) const CERTIFICATE_WARN: Duration = Duration::from_hours(30 * 24);
 pub(crate) const MAX_TYPED_BYTES: u64 = 16 * 1024;
 /// Recordings merged at once: each may have 256 MiB.
 pub(crate) const MAX_RECORDINGS: usize = 64;
+
+/// Longest line of a recording for `trace replay`: a state of the largest size, as JSON.
+pub(crate) const MAX_EVENT_BYTES: u64 = 64 << 20;

@@ -55,6 +55,9 @@ pub enum GuardError {
          RLIMIT_MEMLOCK or run as root, or start without --lock-memory"
     )]
     Lock(Errno),
+    /// The thread that writes lines could not be started.
+    #[error("no thread for the log: {0}; the node is unguarded; check the limit of processes")]
+    Log(std::io::Error),
     /// A system call failed.
     #[error("{what}: {errno}; the node is unguarded")]
     System {
@@ -131,7 +134,8 @@ impl Daemon {
     /// Takes the lock, opens everything, lays out every table, locks memory, says what it protects.
     pub fn open(options: &Options) -> Result<Self, GuardError> {
         let lock = take_lock(&options.socket)?;
-        let mut log = Log::new(open_events(options.events.as_deref())?);
+        let events = open_events(options.events.as_deref())?;
+        let mut log = Log::new(events).map_err(GuardError::Log)?;
         let locked = lock_first(options, &mut log)?;
         let resort = options.last_resort.open(options.watchdog_timeout)?;
         let kills = resort.number() == 3;

@@ -90,7 +90,7 @@ mutants! {
     SnapshotOfLess = "snapshot-of-less" in "ledger-snapshot", "R7";
     /// A restarted voter's docket is older than the one under which it voted: it promises a session
     /// that the one it fenced had superseded.
-    DocketBehindVote = "docket-behind-vote" in "restart-on-ledger", "R1, R3";
+    DocketBehindVote = "docket-behind-vote" in "restart-on-ledger", "R3";
 }
 
 impl Mutant {

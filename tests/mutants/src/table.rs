@@ -19,6 +19,7 @@ pub(crate) fn finder(bug: Bug) -> Finder {
         | Bug::HolderTimeUnscaled => Scope("lapse"),
         Bug::PromisedBeforeDurable => Duty("a larger T is durable before it is promised"),
         Bug::VoteHeardFirst => Duty("a vote that was heard outlives its voter"),
+        Bug::VoteWithoutDocket => Duty("a restarted voter knows the docket of its vote"),
         Bug::NoQuarantine => Scope("restart"),
         Bug::OlderStoreTakesPart => Duty("an older copy of a store stays out"),
         Bug::WriteErrorIgnored => Duty("a failed write ends the member"),

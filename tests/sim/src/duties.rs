@@ -4,7 +4,8 @@
 //! `tests/mutants` have to make it.
 
 use tierce_ticket::command::Command;
-use tierce_ticket::entry::Mode;
+use tierce_ticket::docket::Docket;
+use tierce_ticket::entry::{FenceTarget, Mode};
 use tierce_ticket::ids::TicketId;
 use tierce_ticket::member::{Alarm, Member, Standing};
 use tierce_ticket::timing::{Profile, Timing};
@@ -30,6 +31,11 @@ pub struct Duty {
 pub const ALL: &[Duty] = &[
     Duty { name: "a larger T is durable before it is promised", rule: "R1", tell: larger_t },
     Duty { name: "a vote that was heard outlives its voter", rule: "R2", tell: vote_outlives },
+    Duty {
+        name: "a restarted voter knows the docket of its vote",
+        rule: "R3",
+        tell: docket_of_vote,
+    },
     Duty { name: "an older copy of a store stays out", rule: "R5", tell: older_copy },
     Duty { name: "a failed write ends the member", rule: "R6", tell: failed_write },
     Duty { name: "a leader that hears nobody steps down", rule: "R7", tell: deaf_leader },
@@ -85,6 +91,37 @@ fn vote_outlives() {
         w.heal();
         w.run_for(3_000);
     }
+}
+
+/// A session is superseded, and the new one fenced. A voter of that restarts alone: it must not take
+/// the old session for open again, which it never voted on.
+fn docket_of_vote() {
+    let mut w = World::with_ticket(23, 2, 1, Mode::Manual);
+    let session = |w: &World, i: usize| {
+        let docket = w.nodes[i].member.as_ref().and_then(Member::docket);
+        docket.and_then(|d| d.session_of(&name("a")))
+    };
+    let applied =
+        |w: &World| w.nodes[2].member.as_ref().and_then(Member::docket).map(Docket::applied);
+    let old = session(&w, 2).expect("a has a session");
+    w.crash(0);
+    w.start(0);
+    assert!(w.run_until(3_000, |w| session(w, 2).is_some_and(|s| s != old)), "{}", tail(&w.log));
+    let new = session(&w, 2).expect("as just seen");
+    w.power_off(0);
+    let voted = |w: &World| {
+        let promises = w.nodes[2].member.as_ref().and_then(Member::promises);
+        promises.is_some_and(|p| p.vote_on(FenceTarget::Session(new)).is_some())
+    };
+    assert!(w.run_until(3_000, voted), "{}", tail(&w.log));
+    let under = applied(&w);
+    w.run_for(5);
+    w.cut_off(2);
+    w.crash(2);
+    w.start(2);
+    assert!(voted(&w), "a vote is remembered\n{}", tail(&w.log));
+    assert!(applied(&w) >= under, "it stands before its vote\n{}", tail(&w.log));
+    assert_ne!(session(&w, 2), Some(old), "the old session is open again\n{}", tail(&w.log));
 }
 
 /// A backup of a voter's store is put back into a machine that was off, and started again and again.

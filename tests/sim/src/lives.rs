@@ -4,6 +4,7 @@ use tierce_ticket::configuration::Role;
 use tierce_ticket::durable::Durable;
 use tierce_ticket::ids::{ClusterId, Incarnation, MemberName};
 use tierce_ticket::member::{FoundingPlan, Input, Member, MemberSettings, PlannedMember};
+use tierce_ticket::replay::What as Happened;
 use tierce_ticket::time::HolderTime;
 
 use crate::disk::Backup;
@@ -53,6 +54,8 @@ impl World {
             plan: (n.role == Role::Site).then_some(plan),
             new_cluster: ClusterId([9; 16]),
         };
+        let started =
+            Happened::Start { settings: settings.clone(), records: n.disk.records().to_vec() };
         let mut durable = Durable::default();
         for r in n.disk.records() {
             durable.replay(r.clone()).expect("what was written can be read");
@@ -60,6 +63,7 @@ impl World {
         let member = Member::new(settings, durable, clock).expect("a sound journal makes a member");
         n.member = Some(member);
         let life = n.life;
+        self.happened(i, clock, Some(started));
         note!(self, "{:<6} starts", self.nodes[i].name);
         self.link += 1;
         for j in 0..self.nodes.len() {
@@ -85,7 +89,10 @@ impl World {
     pub fn crash(&mut self, i: usize) {
         note!(self, "{:<6} crashes", self.nodes[i].name);
         self.nodes[i].disk.crash(&mut self.lots);
+        let clock = self.clock(i);
         self.nodes[i].member = None;
+        self.nodes[i].effects.clear();
+        self.happened(i, clock, Some(Happened::End));
         self.nodes[i].frozen = false;
         self.nodes[i].life += 1;
         let gone = self.nodes[i].name.clone();

@@ -1,9 +1,10 @@
 //! `tierce-sim`: seeds, many of them, and one of them in every detail.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -50,6 +51,9 @@ struct Args {
     /// With --seed: ends the log at the first line that contains this text.
     #[arg(long, value_name = "TEXT", requires = "log")]
     until: Option<String>,
+    /// With --seed: writes all that happened to members to this file, for `tierce trace replay`.
+    #[arg(long, value_name = "FILE", requires = "seed", conflicts_with = "log")]
+    events: Option<PathBuf>,
     /// Prints a failing plan as it is, without making it smaller.
     #[arg(long)]
     no_shrink: bool,
@@ -99,7 +103,9 @@ impl Args {
     fn one(&self, seed: u64) -> Result<bool> {
         let plan = draw(seed, &Setting::of(seed), self.faults);
         let begun = Instant::now();
-        let result = if self.log.is_some() {
+        let result = if let Some(path) = &self.events {
+            recorded(seed, &plan, path)?
+        } else if self.log.is_some() {
             logged(seed, &plan, self.log.as_ref(), self.until.as_deref())?
         } else {
             run(seed, &plan, false)
@@ -176,6 +182,7 @@ impl Args {
     fn report(&self, seed: u64, plan: &Plan, f: &Failure) {
         println!("seed {seed} at {:.3} s: {}", f.at_ns as f64 / 1e9, f.what);
         println!("reproduce: tests/run sim --seed {seed} --faults {}", self.faults);
+        println!("look into: the same with --events FILE, then tierce trace replay FILE");
         let (plan, f) = if self.no_shrink {
             (plan.clone(), f.clone())
         } else {
@@ -216,6 +223,19 @@ fn logged(
         }
         _ => std::io::stdout().write_all(text.as_bytes())?,
     }
+    Ok(result)
+}
+
+fn recorded(seed: u64, plan: &Plan, path: &Path) -> Result<Result<Shown, Failure>> {
+    let (result, events) = tierce_sim::seed::run_with_events(seed, plan);
+    let file = File::create(path).with_context(|| format!("writing {}", path.display()))?;
+    let mut to = BufWriter::new(file);
+    for e in &events {
+        serde_json::to_writer(&mut to, e).context("an event as JSON")?;
+        to.write_all(b"\n")?;
+    }
+    to.flush()?;
+    println!("{} events; next: tierce trace replay {}", events.len(), path.display());
     Ok(result)
 }
 

@@ -1,11 +1,11 @@
 //! One node: a member, its disk and clock, and what physically runs beside it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tierce_ticket::command::Outcome;
 use tierce_ticket::configuration::Role;
 use tierce_ticket::ids::{MemberName, PersistId, RequestId, SessionId, StoreId, Term, TicketId};
-use tierce_ticket::member::{Alarm, Member};
+use tierce_ticket::member::{Alarm, Effect, Member};
 use tierce_ticket::message::{Envelope, Lane};
 use tierce_ticket::time::HolderTime;
 use tierce_wire::Version;
@@ -41,6 +41,8 @@ pub struct Node {
     pub disk: Disk,
     /// Wire version that it speaks at most.
     pub speaks: Version,
+    /// Effects of its member that are not carried out yet.
+    pub effects: VecDeque<Effect>,
     /// Messages that wait for a write.
     pub held: Vec<(PersistId, usize, Lane, Envelope)>,
     /// What runs.
@@ -84,6 +86,7 @@ impl Node {
             life: 0,
             disk: Disk::new(store),
             speaks: Version::V2,
+            effects: VecDeque::new(),
             held: Vec::new(),
             running: BTreeMap::new(),
             guard_d: BTreeMap::new(),

@@ -9,6 +9,7 @@ use tierce_ticket::docket::{Docket, FreeBecause, Holding};
 use tierce_ticket::entry::{Mode, Policy, Proof, Regrant};
 use tierce_ticket::ids::TicketId;
 use tierce_ticket::member::{Member, Standing};
+use tierce_ticket::replay::Event;
 
 use crate::disk::Health;
 use crate::plan::{Conductor, Plan, Setting, TICKETS};
@@ -53,20 +54,35 @@ pub struct Failure {
 
 /// Runs a plan; the same seed and plan give the same run.
 pub fn run(seed: u64, plan: &Plan, logging: bool) -> Result<Shown, Failure> {
-    run_in(seed, plan, logging).0
+    run_in(seed, plan, if logging { Keep::Log } else { Keep::Nothing }).0
 }
 
 /// The same, with the log whatever comes out.
 pub fn run_with_log(seed: u64, plan: &Plan) -> (Result<Shown, Failure>, String) {
-    let (result, w) = run_in(seed, plan, true);
+    let (result, w) = run_in(seed, plan, Keep::Log);
     (result, w.log)
 }
 
-fn run_in(seed: u64, plan: &Plan, logging: bool) -> (Result<Shown, Failure>, World) {
+/// The same, with what happened to every member, for `tierce trace replay`.
+pub fn run_with_events(seed: u64, plan: &Plan) -> (Result<Shown, Failure>, Vec<Event>) {
+    let (result, w) = run_in(seed, plan, Keep::Events);
+    (result, w.events.unwrap_or_default())
+}
+
+/// What of a run is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    Nothing,
+    Log,
+    Events,
+}
+
+fn run_in(seed: u64, plan: &Plan, keep: Keep) -> (Result<Shown, Failure>, World) {
     let setting = Setting::of(seed);
     let mut w =
         World::build(seed, setting.sites, setting.arbitrators, setting.timing(), setting.fair());
-    w.logging = logging;
+    w.logging = keep == Keep::Log;
+    w.events = (keep == Keep::Events).then(Vec::new);
     let mut shown = Shown::default();
     WITHIN.set(true);
     let ended = catch_unwind(AssertUnwindSafe(|| drive(&mut w, &setting, plan, &mut shown)));

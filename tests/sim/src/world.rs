@@ -11,6 +11,7 @@ use tierce_ticket::ledger::Ledger;
 use tierce_ticket::member::{Effect, Input, Member, Standing};
 use tierce_ticket::message::{Envelope, Lane, Message, Readiness};
 use tierce_ticket::planted::{Bug, is_planted};
+use tierce_ticket::replay::{Event, What as Happened, fingerprint};
 use tierce_ticket::time::{HolderTime, Now, VoterTime};
 use tierce_ticket::timing::{Profile, Timing};
 
@@ -92,6 +93,8 @@ pub struct World {
     pub said: Said,
     /// Newest term of each ticket.
     pub granted: BTreeMap<TicketId, Term>,
+    /// What happened to members, for `tierce trace replay`; kept when there is a list.
+    pub events: Option<Vec<Event>>,
     /// Whether lines are kept.
     pub logging: bool,
     /// One line for each transition.
@@ -153,6 +156,7 @@ impl World {
             history: History::default(),
             said: Said::default(),
             granted: BTreeMap::new(),
+            events: None,
             logging: false,
             log: String::new(),
             steps: 0,
@@ -215,9 +219,23 @@ impl World {
             m.ledger().and_then(Ledger::deadline),
             m.holder().and_then(Holder::deadline),
         );
+        let event = self.events.as_ref().map(|_| Happened::Input(input.clone()));
         m.step(clock, input);
+        self.happened(i, clock, event);
+        let Some(m) = &self.nodes[i].member else { return };
         m.invariants(clock);
         self.after_step(i);
+    }
+
+    /// Records what has just happened to node `i`, with the effects that wait to be carried out.
+    pub(crate) fn happened(&mut self, i: usize, now: Now, what: Option<Happened>) {
+        let (Some(events), Some(what)) = (&mut self.events, what) else { return };
+        let n = &mut self.nodes[i];
+        let new = n.member.as_mut().map(|m| std::iter::from_fn(|| m.poll_effect()).collect());
+        let new: Vec<Effect> = new.unwrap_or_default();
+        let effects = fingerprint(&new);
+        n.effects.extend(new);
+        events.push(Event { at_ns: self.now, member: n.name.clone(), now, what, effects });
     }
 
     fn deliver(&mut self, from: usize, to: usize, envelope: Envelope) {
@@ -242,7 +260,7 @@ impl World {
     }
 
     pub(crate) fn after_step(&mut self, i: usize) {
-        while let Some(effect) = self.nodes[i].member.as_mut().and_then(Member::poll_effect) {
+        while let Some(effect) = self.next_effect(i) {
             self.carry_out(i, effect);
         }
         self.tell_ready(i);
@@ -265,6 +283,12 @@ impl World {
             }
         }
         self.check_exclusive();
+    }
+
+    fn next_effect(&mut self, i: usize) -> Option<Effect> {
+        let n = &mut self.nodes[i];
+        let waiting = n.effects.pop_front();
+        waiting.or_else(|| n.member.as_mut().and_then(Member::poll_effect))
     }
 
     fn tell_ready(&mut self, i: usize) {

@@ -17,6 +17,8 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::audit::{ClockAudit, Finding};
 use crate::docket::{Docket, SessionState};
 use crate::ids::{
@@ -169,7 +171,7 @@ pub struct VoterView {
 }
 
 /// The evidence that this node can stop things (R15), with when it was last seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Able {
     /// A journal write succeeded.
     Journal,

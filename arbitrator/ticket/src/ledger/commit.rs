@@ -12,6 +12,7 @@ use super::{Ledger, LedgerEffect, State};
 use crate::ids::{LogIndex, MemberId};
 use crate::planted::{Bug, is_planted};
 use crate::quorum;
+use crate::time::VoterTime;
 
 impl Ledger {
     /// The leader looks whether more has become final.
@@ -36,6 +37,14 @@ impl Ledger {
         self.attend_members();
         self.settle_reads();
         self.leave_if_removed();
+    }
+
+    /// Has the journal remember how much is final, and not only as a hint: something else that is
+    /// written now rests on it.
+    pub fn note_commit(&mut self, now: VoterTime) {
+        self.begin(now);
+        self.hard_dirty |= self.hard.commit < self.commit;
+        self.finish();
     }
 
     pub(super) fn commit_to(&mut self, upto: LogIndex) {

@@ -24,6 +24,8 @@ use self::stores::Stores;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::command::{Command, Outcome};
 use crate::configuration::{Configuration, Role};
 use crate::docket::{Docket, Event};
@@ -42,7 +44,7 @@ use crate::time::{Now, VoterTime, Wake, earlier};
 use crate::timing::Timing;
 
 /// A member that the founder expects.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedMember {
     /// Its name.
     pub name: MemberName,
@@ -53,7 +55,7 @@ pub struct PlannedMember {
 }
 
 /// How the cluster begins, from the sites' files, which must agree.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundingPlan {
     /// All members.
     pub members: Vec<PlannedMember>,
@@ -62,7 +64,7 @@ pub struct FoundingPlan {
 }
 
 /// What a member is told of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberSettings {
     /// Its name, as in its certificate.
     pub name: MemberName,
@@ -88,7 +90,7 @@ pub struct MemberSettings {
 }
 
 /// What happens to a member.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Input {
     /// A deadline of `poll_deadline` came, or might have.
     Tick,

@@ -2,7 +2,7 @@
 
 use super::{Member, Outgoing, Standing};
 use crate::durable::Record;
-use crate::entry::FenceTarget;
+use crate::entry::{FenceTarget, FenceVote};
 use crate::ids::{ClusterId, MemberId, MemberName};
 use crate::ledger::LedgerMessage;
 use crate::limits;
@@ -113,7 +113,7 @@ impl Member {
             Some(vote) => Some(vote),
             None if f.promises.may_fence(now.voter, target, device_proof, &f.docket) => {
                 let vote = f.promises.fence(now.voter, target, device_proof, &f.docket);
-                self.records.push(Record::Fence(vote));
+                self.write_vote(now, vote);
                 Some(vote)
             }
             None => {
@@ -121,9 +121,23 @@ impl Member {
                 None
             }
         };
-        let wait = vote.is_none().then(|| f.promises.free_at(target).since(now.voter));
+        let free_at = self.promises().map(|p| p.free_at(target));
+        let wait = free_at.filter(|_| vote.is_none()).map(|t| t.since(now.voter));
         let sworn = !is_planted(Bug::VoteHeardFirst);
         self.send(from, Lane::Stream, Message::FenceReply { target, vote, wait }, sworn);
+    }
+
+    /// Writes a vote down together with how far the docket had come under which it was given. Else this
+    /// member might stand before that after a restart, see a session open again that the fenced one
+    /// had superseded, and promise it (R3; found by `tests/model`, scope restart-on-ledger).
+    pub(super) fn write_vote(&mut self, now: Now, vote: FenceVote) {
+        if !is_planted(Bug::VoteWithoutDocket) {
+            if let Some(f) = &mut self.formed {
+                f.ledger.note_commit(now.voter);
+            }
+            self.carry_out_ledger(now);
+        }
+        self.records.push(Record::Fence(vote));
     }
 
     /// Puts a message into the outbox; `needs_persist`: it tells of something that must be durable.

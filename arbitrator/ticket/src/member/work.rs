@@ -7,7 +7,7 @@ use crate::audit::Finding;
 use crate::command::Command;
 use crate::docket::{Docket, Event, Touched};
 use crate::durable::Record;
-use crate::entry::Entry;
+use crate::entry::{Entry, FenceVote};
 use crate::holder::Request;
 use crate::ids::{MemberId, MemberName, Term, TicketId};
 use crate::ledger::{LedgerEffect, Snapshot};
@@ -74,12 +74,17 @@ impl Member {
         {
             f.ledger.tick(now.voter);
         }
+        let any = self.carry_out_ledger(now);
+        self.note_configuration();
+        any
+    }
+
+    pub(super) fn carry_out_ledger(&mut self, now: Now) -> bool {
         let mut any = false;
         while let Some(effect) = self.formed.as_mut().and_then(|f| f.ledger.poll_effect()) {
             any = true;
             self.ledger_effect(now, effect);
         }
-        self.note_configuration();
         any
     }
 
@@ -242,7 +247,8 @@ impl Member {
         let Some(f) = &mut self.formed else { return };
         let due = f.promises.due(now.voter, &f.docket);
         let new = due.iter().map(|(_, vote)| *vote).filter(|v| !f.own_durable.contains(&v.target));
-        self.records.extend(new.map(Record::Fence));
+        let new: Vec<FenceVote> = new.collect();
+        new.into_iter().for_each(|vote| self.write_vote(now, vote));
         for (asked_by, vote) in due {
             if let Some(name) = self.name_of(asked_by) {
                 let reply =
@@ -277,7 +283,7 @@ impl Member {
                 Wish::VoteHere { target, device_proof } => {
                     if let Some(f) = &mut self.formed {
                         let vote = f.promises.fence(now.voter, target, device_proof, &f.docket);
-                        self.records.push(Record::Fence(vote));
+                        self.write_vote(now, vote);
                     }
                 }
                 Wish::Decide(ops) => {

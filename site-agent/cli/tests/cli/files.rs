@@ -182,3 +182,79 @@ fn recordings_are_merged_and_what_is_none_is_told() {
     let empty = tempdir().unwrap();
     tierce(&["trace", "show", text(empty.path())]).failed(105);
 }
+
+/// A site that hears of another and of a stranger's cluster, as a recording: one event a line.
+fn recording() -> Vec<String> {
+    use tierce_ticket::configuration::Role;
+    use tierce_ticket::durable::Age;
+    use tierce_ticket::ids::{ClusterId, Incarnation, StoreId};
+    use tierce_ticket::member::{Input, MemberSettings};
+    use tierce_ticket::replay::{Event, Stage, What, fingerprint};
+    use tierce_ticket::time::{HolderTime, Now, VoterTime};
+
+    let settings = MemberSettings {
+        name: "paris".parse().unwrap(),
+        role: Role::Site,
+        store: StoreId([1; 16]),
+        age: Age { opened: 1, written: 0 },
+        continued: false,
+        boot: Incarnation([1; 16]),
+        seed: 1,
+        digest: [7; 16],
+        plan: None,
+        new_cluster: ClusterId([9; 16]),
+    };
+    let whats = [
+        What::Start { settings, records: Vec::new() },
+        What::Input(Input::PeerUp("rome".parse().unwrap())),
+        What::Input(Input::PeerDown("rome".parse().unwrap())),
+        What::End,
+    ];
+    let mut stage = Stage::default();
+    let mut lines = Vec::new();
+    for (n, what) in (1..).zip(whats) {
+        let at_ns = n * 1_000_000_000;
+        let now = Now {
+            voter: VoterTime::from_nanos(at_ns),
+            holder: HolderTime::from_nanos(at_ns),
+            wall_ms: n,
+        };
+        let member = "paris".parse().unwrap();
+        let mut event = Event { at_ns, member, now, what, effects: 0 };
+        event.effects = fingerprint(&stage.play(&event).unwrap().effects);
+        lines.push(serde_json::to_string(&event).unwrap());
+    }
+    lines
+}
+
+#[test]
+fn a_recording_is_lived_through_again_and_stops_where_it_is_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("events");
+    let mut lines = recording();
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let run = tierce(&["trace", "replay", text(&file), "--break", "PeerUp"]).ok();
+    assert!(run.out.contains("-> to rome: Hello"), "{run:#?}");
+    assert_eq!(run.out.matches("*** no cluster yet").count(), 1, "{run:#?}");
+    assert!(run.out.ends_with("4 events, each with the recorded effects\n"), "{run:#?}");
+    let run = tierce(&["trace", "replay", text(&file), "--break-at", "3", "--until", "3"]).ok();
+    assert_eq!(run.out.matches("***").count(), 1, "{run:#?}");
+    let run = tierce(&["trace", "replay", text(&file), "-o", "json"]).ok();
+    let last = run.out.lines().last().unwrap();
+    assert_eq!(last, r#"{"differs_from_line":null,"events":4}"#, "{run:#?}");
+
+    // Another version would do something else: said, and no success.
+    lines[1] = lines[1].replace("rome", "oslo");
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let run = tierce(&["trace", "replay", text(&file)]).failed(1);
+    assert!(run.err.contains("line 2: from here on"), "{run:#?}");
+
+    // Damaged, without its beginning, not there.
+    std::fs::write(&file, format!("{}\n{{", lines[0])).unwrap();
+    let run = tierce(&["trace", "replay", text(&file)]).failed(78);
+    assert!(run.err.contains("line 2 of"), "{run:#?}");
+    std::fs::write(&file, &lines[1]).unwrap();
+    let run = tierce(&["trace", "replay", text(&file)]).failed(78);
+    assert!(run.err.contains("lacks its beginning"), "{run:#?}");
+    tierce(&["trace", "replay", text(&dir.path().join("none"))]).failed(105);
+}

@@ -1,4 +1,7 @@
-//! `tierce trace`: flight recordings, merged so that no effect stands before its cause.
+//! `tierce trace`: flight recordings, merged so that no effect stands before its cause; and
+//! recordings that members live through again.
+
+mod replay;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,6 +32,8 @@ pub(crate) enum TraceCommand {
         #[arg(long, value_name = "N")]
         last: Option<usize>,
     },
+    /// Lets members live through a recording again, with breakpoints.
+    Replay(replay::ReplayArgs),
     /// Lets the daemon keep a copy of its recording; prints where it is.
     Dump {
         /// Why, for the name of the file.
@@ -43,6 +48,7 @@ pub(crate) fn run(ctx: &Ctx, command: TraceCommand) -> Result<Exit, Failure> {
         TraceCommand::Show { files, json, last } => {
             show(ctx, &files, json || ctx.out.is_json(), last)
         }
+        TraceCommand::Replay(args) => replay::replay(ctx, args),
         TraceCommand::Dump { reason } => {
             change(ctx, &Client::new(ctx), Ask::Dump { reason }, Duration::ZERO)
         }

@@ -47,6 +47,9 @@ struct Args {
     /// Tries all finders on each bug, for at most so many seconds each. Shows, judges nothing.
     #[arg(long, value_name = "SECONDS")]
     explore: Option<u64>,
+    /// With --explore: only scopes with this text in their names, and nothing but scopes.
+    #[arg(long, value_name = "TEXT", requires = "explore")]
+    scopes: Option<String>,
     /// Writes the table into this page, between its markers.
     #[arg(long, value_name = "FILE")]
     page: Option<PathBuf>,
@@ -144,7 +147,7 @@ fn run(args: &Args) -> Result<bool> {
         return Ok(true);
     }
     if let Some(seconds) = args.explore {
-        explore(&all, Duration::from_secs(seconds));
+        explore(&all, args.scopes.as_deref(), Duration::from_secs(seconds));
         return Ok(true);
     }
     let mut rows = Vec::new();
@@ -172,7 +175,7 @@ fn run(args: &Args) -> Result<bool> {
     Ok(survived == 0)
 }
 
-fn explore(all: &[Planted], limit: Duration) {
+fn explore(all: &[Planted], only: Option<&str>, limit: Duration) {
     let say = |f: Option<Found>| {
         if let Some(f) = f {
             println!("   {:<52} {:>6.1} s  {} ({})", f.by, f.took.as_secs_f64(), f.what, f.effort);
@@ -181,8 +184,12 @@ fn explore(all: &[Planted], limit: Duration) {
     for p in all {
         let Planted::Core(bug) = *p else { continue };
         println!("{} ({})", bug.word(), bug.rule());
-        duties::ALL.iter().for_each(|d| say(Finder::Duty(d.name).find(bug, limit)));
-        AnyScope::all(false).iter().for_each(|s| say(Finder::Scope(s.name()).find(bug, limit)));
-        say(Finder::Seeds.find(bug, limit));
+        let scopes = AnyScope::all(false);
+        let chosen = scopes.iter().filter(|s| only.is_none_or(|o| s.name().contains(o)));
+        chosen.for_each(|s| say(Finder::Scope(s.name()).find(bug, limit)));
+        if only.is_none() {
+            duties::ALL.iter().for_each(|d| say(Finder::Duty(d.name).find(bug, limit)));
+            say(Finder::Seeds.find(bug, limit));
+        }
     }
 }

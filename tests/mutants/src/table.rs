@@ -23,12 +23,12 @@ pub(crate) fn finder(bug: Bug) -> Finder {
         Bug::NoQuarantine => Scope("restart"),
         Bug::OlderStoreTakesPart => Duty("an older copy of a store stays out"),
         Bug::WriteErrorIgnored => Duty("a failed write ends the member"),
-        Bug::TwoVotesInABallot
-        | Bug::ShortLogElected
-        | Bug::OlderBallotCounted
-        | Bug::LeaderAloneCommits
-        | Bug::GapAppended => Scope("ledger-elections"),
-        Bug::TwoChangesOpen => Scope("ledger-voters"),
+        Bug::TwoVotesInABallot | Bug::ShortLogElected | Bug::LeaderAloneCommits => {
+            Scope("ledger-elections")
+        }
+        Bug::OlderBallotCounted => Duty("an older entry is not final by count"),
+        Bug::GapAppended => Scope("ledger-fourth"),
+        Bug::TwoChangesOpen => Duty("a second change waits for the first"),
         Bug::GrantedWhileHeld | Bug::OtherTermTold | Bug::LapseIsProof => Seeds,
         Bug::ReadAtOnce => Scope("ledger-read"),
         Bug::DeafLeaderStays => Duty("a leader that hears nobody steps down"),
@@ -40,12 +40,12 @@ pub(crate) fn finder(bug: Bug) -> Finder {
         Bug::CountedFromReceipt => Scope("network"),
         Bug::RunsWhenNamed | Bug::ReleasedRunning => Scope("planned-move"),
         Bug::RenewsUnable => Duty("a site that cannot stop things gives up"),
-        Bug::DelegatedUnscaled => Scope("delegation"),
+        Bug::DelegatedUnscaled => Duty("a node ends before its coordinator"),
         Bug::ReleasedRunsAgain => Scope("called-off"),
         Bug::TakeBackNotNamed | Bug::TakeBackAtOnce => Scope("take-back"),
         Bug::OpeningNotPromised => Scope("coordinator"),
         Bug::AuditBlind => Duty("a paused guest distrusts its clock"),
-        Bug::StopDoesNotFit => Duty("an accepted configuration lets a ticket run"),
+        Bug::StopDoesNotFit => Duty("an accepted configuration lets a site stop"),
         Bug::LossesDoNotFit => Duty("an accepted configuration bears k losses"),
         Bug::ElectionDoesNotFit => Duty("an accepted configuration takes over within T"),
     }

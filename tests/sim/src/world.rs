@@ -85,6 +85,8 @@ pub struct World {
     pub lots: Lots,
     /// Lease times at the founding.
     pub timing: Timing,
+    /// How late timers wake at most, nanoseconds.
+    pub lateness: u64,
     /// The network.
     pub weather: Weather,
     /// What clients were told.
@@ -152,6 +154,7 @@ impl World {
             nodes,
             lots,
             timing,
+            lateness: 3 * MS,
             weather,
             history: History::default(),
             said: Said::default(),
@@ -274,8 +277,8 @@ impl World {
             let v = wake.voter.map(VoterTime::as_nanos);
             let h = wake.holder.map(HolderTime::as_nanos);
             if let Some(at) = v.into_iter().chain(h).min() {
-                // A timer only wakes, and late: up to 3 ms.
-                let late = self.lots.below(3 * MS) + 1;
+                // A timer only wakes, and late.
+                let late = self.lots.below(self.lateness) + 1;
                 let at = self.nodes[i].clock.when(at) + late;
                 self.nodes[i].timer += 1;
                 let token = self.nodes[i].timer;

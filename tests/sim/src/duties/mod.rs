@@ -3,11 +3,15 @@
 //! two that run. Each panics when it does not come out as it must; the planted bugs of
 //! `tests/mutants` have to make it.
 
+mod ledger;
+
 use tierce_ticket::command::Command;
+use tierce_ticket::delegation::{Delegated, Remaining};
 use tierce_ticket::docket::Docket;
 use tierce_ticket::entry::{FenceTarget, Mode};
-use tierce_ticket::ids::TicketId;
+use tierce_ticket::ids::{Term, TicketId};
 use tierce_ticket::member::{Alarm, Member, Standing};
+use tierce_ticket::time::HolderTime;
 use tierce_ticket::timing::{Profile, Timing};
 
 use crate::disk::Health;
@@ -40,12 +44,15 @@ pub const ALL: &[Duty] = &[
     Duty { name: "a failed write ends the member", rule: "R6", tell: failed_write },
     Duty { name: "a leader that hears nobody steps down", rule: "R7", tell: deaf_leader },
     Duty { name: "one that comes back unseats nobody", rule: "R7", tell: comes_back },
+    Duty { name: "an older entry is not final by count", rule: "R7", tell: ledger::older_ballot },
+    Duty { name: "a second change waits for the first", rule: "R11", tell: ledger::second_change },
     Duty { name: "all founders found", rule: "R7", tell: founding },
     Duty { name: "the death of a site is one batch", rule: "R10", tell: one_batch },
     Duty { name: "voters change one at a time, T apart", rule: "R11", tell: changes_apart },
     Duty { name: "a site that cannot stop things gives up", rule: "R15", tell: hung_runner },
+    Duty { name: "a node ends before its coordinator", rule: "R16", tell: node_ends_first },
     Duty { name: "a paused guest distrusts its clock", rule: "clock audit", tell: paused_guest },
-    Duty { name: "an accepted configuration lets a ticket run", rule: "I2", tell: stop_fits },
+    Duty { name: "an accepted configuration lets a site stop", rule: "I2", tell: stop_fits },
     Duty { name: "an accepted configuration bears k losses", rule: "I3", tell: losses_fit },
     Duty { name: "an accepted configuration takes over within T", rule: "I5", tell: election_fits },
 ];
@@ -292,8 +299,34 @@ fn ms(n: u64) -> std::time::Duration {
     std::time::Duration::from_millis(n)
 }
 
+/// Timers wake as late as the configuration says they may: a site that is cut off still stops what
+/// it runs by itself, in its budget, before its guard has to.
 fn stop_fits() {
-    let _ = with(Timing { stop_budget: ms(840), ..Profile::MetroFast.timing() }, 11);
+    let base = Profile::MetroFast.timing();
+    let (renew_every, rtt_max) = (ms(10), ms(5));
+    let timing = Timing { stop_budget: ms(700), wake_up: ms(150), renew_every, rtt_max, ..base };
+    for seed in 0..10 {
+        let Some(mut w) = with(timing, seed) else { return };
+        w.lateness = timing.wake_up.as_nanos() as u64;
+        w.cut_off(0);
+        w.run_for(3_000);
+        assert!(!w.log.contains("guard kills"), "the guard had to\n{}", tail(&w.log));
+    }
+}
+
+/// The clock of a node may be slow and its coordinator's fast, each by the bound.
+fn node_ends_first() {
+    let timing = Profile::MetroFast.timing();
+    let rho = f64::from(timing.rho_ppm) / 1e6;
+    let left = ms(800);
+    let mut node = Delegated::default();
+    let asked = HolderTime::from_nanos(5_000 * MS);
+    let seq = node.ask(asked, WEB).seq;
+    node.answer(&timing, Remaining { seq, term: Term(7), left });
+    let (_, until) = node.deadline(asked).expect("time is left");
+    let node_ends = until.since(asked).as_secs_f64() / (1.0 - rho);
+    let coordinator_ends = left.as_secs_f64() / (1.0 + rho);
+    assert!(node_ends <= coordinator_ends, "{node_ends} s, D is after {coordinator_ends} s");
 }
 
 fn losses_fit() {

@@ -623,6 +623,19 @@ fn lease_times_change_while_the_cluster_runs() {
 }
 
 #[test]
+fn a_configuration_that_says_nothing_new_stops_nothing() {
+    let mut w = World::with_ticket(27, 2, 1, Mode::Auto);
+    let term = w.granted[&WEB];
+    for _ in 0..3 {
+        w.done(1, Command::SetTiming(w.timing));
+    }
+    for _ in 0..50 {
+        w.run_for(100);
+        assert_eq!((w.runs_at(WEB), w.granted[&WEB]), (Some("a"), term), "{}", tail(&w.log));
+    }
+}
+
+#[test]
 fn loss_policy_freeze_is_never_ordered_to_stop_by_the_lease() {
     let mut w = World::with_ticket(23, 2, 1, Mode::Manual);
     let freeze = Policy { loss: LossPolicy::Freeze, ..policy(Mode::Manual) };

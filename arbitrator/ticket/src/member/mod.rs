@@ -33,8 +33,8 @@ use crate::durable::{Age, Durable, Inconsistent, Record};
 use crate::entry::{FenceTarget, Payload};
 use crate::holder::{Able, Holder, Order};
 use crate::ids::{
-    ClusterId, Incarnation, LogIndex, MemberId, MemberName, PersistId, RequestId, SessionId,
-    StoreId, Term, TicketId,
+    ClusterId, ConfigIndex, Incarnation, LogIndex, MemberId, MemberName, PersistId, RequestId,
+    SessionId, StoreId, Term, TicketId,
 };
 use crate::ledger::{Ledger, LedgerSettings};
 use crate::message::{Envelope, Hello, Lane, Message, Readiness};
@@ -217,6 +217,7 @@ struct Formed {
     /// While leading: the no-op of this ballot; decisions wait until it is applied.
     led_from: Option<LogIndex>,
     config_seen: Configuration,
+    config_index: ConfigIndex,
     snapshot_at: LogIndex,
 }
 
@@ -513,6 +514,7 @@ impl Member {
             own_durable,
             led_from: None,
             config_seen,
+            config_index: index,
             snapshot_at,
         });
         self.require_promise(configuration.timing.promise);

@@ -135,9 +135,11 @@ impl Member {
     pub(super) fn note_configuration(&mut self) {
         let Some(f) = &mut self.formed else { return };
         let (newest, index) = f.ledger.configuration();
-        if *newest == f.config_seen {
+        // By its index: one that says nothing new is named in answers all the same (R12).
+        if index == f.config_index && *newest == f.config_seen {
             return;
         }
+        f.config_index = index;
         let wait = newest.timing.promise.max(f.config_seen.timing.promise);
         f.config_seen = newest.clone();
         if let Some(h) = &mut f.holder {

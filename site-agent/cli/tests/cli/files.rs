@@ -240,8 +240,9 @@ fn a_recording_is_lived_through_again_and_stops_where_it_is_told_to() {
     let run = tierce(&["trace", "replay", text(&file), "--break-at", "3", "--until", "3"]).ok();
     assert_eq!(run.out.matches("***").count(), 1, "{run:#?}");
     let run = tierce(&["trace", "replay", text(&file), "-o", "json"]).ok();
-    let last = run.out.lines().last().unwrap();
-    assert_eq!(last, r#"{"differs_from_line":null,"events":4}"#, "{run:#?}");
+    let last: serde_json::Value = serde_json::from_str(run.out.lines().last().unwrap()).unwrap();
+    assert_eq!(last["events"], 4, "{run:#?}");
+    assert!(last["differs_from_line"].is_null(), "{run:#?}");
 
     // Another version would do something else: said, and no success.
     lines[1] = lines[1].replace("rome", "oslo");

@@ -52,7 +52,8 @@ pub(crate) struct ReplayArgs {
 
 /// Plays it.
 pub(crate) fn replay(ctx: &Ctx, args: ReplayArgs) -> Result<Exit, Failure> {
-    let events = Events::open(&args.file)?;
+    let path = args.file.clone();
+    let events = Events::open(&path)?;
     let asks = !args.batch
         && !ctx.out.is_json()
         && std::io::stdin().is_terminal()
@@ -72,24 +73,29 @@ pub(crate) fn replay(ctx: &Ctx, args: ReplayArgs) -> Result<Exit, Failure> {
         let played = stage.play(&event).map_err(|e| unplayable(line, &e.to_string()))?;
         if !played.as_recorded && first_difference.is_none() {
             first_difference = Some(line);
-            eprintln!(
-                "line {line}: from here on this version does something else than the recorded one"
-            );
         }
         if desk.show(ctx, &stage, &event, &played)? == Next::Leave {
             break;
         }
     }
-    let end = match first_difference {
-        None => format!("{count} events, each with the recorded effects"),
-        Some(line) => format!("{count} events; the effects differ from line {line} on"),
-    };
     if ctx.out.is_json() {
         ctx.out.json_line(&json!({"events": count, "differs_from_line": first_difference}))?;
-    } else {
-        ctx.out.text(&format!("{end}\n"))?;
     }
-    Ok(if first_difference.is_some() { Exit::Unwell(codes::ERROR) } else { Exit::Ok })
+    match first_difference {
+        None => {
+            if !ctx.out.is_json() {
+                ctx.out.text(&format!("{count} events, each with the recorded effects\n"))?;
+            }
+            Ok(Exit::Ok)
+        }
+        Some(line) => Err(Failure::new(
+            codes::ERROR,
+            format!("this version does something else than the recorded one from line {line} on"),
+            format!("all {count} events were played; what they show is this version's doing"),
+            format!("sed -n {line}p {} | head -c 300", path.display()),
+            "play the recording with the version that made it",
+        )),
+    }
 }
 
 /// Events of a file, with their line numbers.

@@ -248,7 +248,7 @@ fn a_recording_is_lived_through_again_and_stops_where_it_is_told_to() {
     lines[1] = lines[1].replace("rome", "oslo");
     std::fs::write(&file, lines.join("\n")).unwrap();
     let run = tierce(&["trace", "replay", text(&file)]).failed(1);
-    assert!(run.err.contains("line 2: from here on"), "{run:#?}");
+    assert!(run.err.contains("the recorded one from line 2 on"), "{run:#?}");
 
     // Damaged, without its beginning, not there.
     std::fs::write(&file, format!("{}\n{{", lines[0])).unwrap();

@@ -3,26 +3,34 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tierce_rig::net::Rule;
 use tierce_rig::tierce::{Cluster, NAMES, THIRD, other};
-use tierce_rig::{Frozen, Random};
+use tierce_rig::{Frozen, Random, WallClock};
 
 use crate::TICKET;
-use crate::clock::WallClock;
+
+const HOUR_SECONDS: f64 = 3_600.0;
 
 /// Kinds of faults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
 pub(crate) enum Kind {
     /// SIGKILL to a daemon; started again at the fault's end.
     KillDaemon,
     /// SIGKILL to a site's guard.
     KillGuard,
-    /// SIGSTOP to a daemon.
-    FreezeDaemon,
-    /// All processes of a site's machine frozen, guard and resource included.
-    FreezeMachine,
+    /// SIGSTOP to a daemon for T/2.
+    FreezeDaemonHalfT,
+    /// SIGSTOP to a daemon for T.
+    FreezeDaemonOneT,
+    /// SIGSTOP to a daemon for 3T.
+    FreezeDaemonThreeT,
+    /// All processes of a site's machine frozen for T/2, guard and resource included.
+    FreezeMachineHalfT,
+    /// The same for T.
+    FreezeMachineOneT,
+    /// The same for 3T.
+    FreezeMachineThreeT,
     /// Nothing leaves or reaches a member.
     Cut,
     /// Nothing reaches a member; what it says arrives.
@@ -47,8 +55,11 @@ pub(crate) enum Kind {
     PowerOff,
     /// The same, and its disk loses what was not on it.
     PowerCut,
-    /// SIGTERM and a new start, as in an upgrade.
+    /// SIGTERM and a new start.
     Restart,
+    /// The holder's site is cut off or loses its power; before the other one runs the ticket, it or
+    /// the arbitrator is given the other build, and later the former one again.
+    UpgradeInTakeover,
     /// The operator moves the ticket.
     Move,
 }
@@ -93,26 +104,74 @@ impl Kind {
         )
     }
 
-    /// Whether only sites can have it.
-    fn of_sites(self) -> bool {
-        matches!(self, Self::KillGuard | Self::FreezeMachine | Self::WallClock | Self::Move)
+    /// Whether everything on a machine is frozen, its guard, too.
+    pub(crate) fn freezes_machine(self) -> bool {
+        matches!(
+            self,
+            Self::FreezeMachineHalfT | Self::FreezeMachineOneT | Self::FreezeMachineThreeT
+        )
     }
 
-    /// Whom, how hard and for how long. `holder` has it more often than not.
-    pub(crate) fn draw(self, random: &mut Random, holder: usize, promise: Duration) -> Fault {
+    /// Whether somebody else takes over when it lasts.
+    pub(crate) fn takes_from_the_others(self) -> bool {
+        Self::FALLS.contains(&self)
+    }
+
+    const FALLS: [Self; 3] = [Self::Cut, Self::PowerOff, Self::PowerCut];
+
+    /// Whether only sites can have it.
+    fn of_sites(self) -> bool {
+        matches!(self, Self::KillGuard | Self::WallClock | Self::Move) || self.freezes_machine()
+    }
+
+    /// Its length in T, where the kind says it.
+    fn promises(self) -> Option<f64> {
+        match self {
+            Self::FreezeDaemonHalfT | Self::FreezeMachineHalfT => Some(0.5),
+            Self::FreezeDaemonOneT | Self::FreezeMachineOneT => Some(1.0),
+            Self::FreezeDaemonThreeT | Self::FreezeMachineThreeT => Some(3.0),
+            _ => None,
+        }
+    }
+
+    /// Whom, how hard and for how long; one fault, or two that belong together. `holder` has it
+    /// more often than not.
+    pub(crate) fn draw(self, random: &mut Random, holder: usize, promise: Duration) -> Vec<Fault> {
+        if self == Self::UpgradeInTakeover {
+            return in_takeover(random, holder, promise);
+        }
         let member = match random.fraction() {
             p if p < 0.6 => holder,
             p if p < 0.8 || self.of_sites() => other(holder),
             _ => THIRD,
         };
-        let length = match random.fraction() {
-            p if p < 1.0 / 3.0 => promise / 2,
-            p if p < 2.0 / 3.0 => promise,
-            _ => promise * 3,
+        let drawn = match random.fraction() {
+            p if p < 1.0 / 3.0 => 0.5,
+            p if p < 2.0 / 3.0 => 1.0,
+            _ => 3.0,
         };
-        let length = length + random.up_to(promise / 4);
+        let length = promise.mul_f64(self.promises().unwrap_or(drawn));
+        let length = length + random.up_to(promise / 10);
         let begins = random.up_to(promise / 2);
-        Fault { kind: self, member, begins, ends: begins + length, much: random.fraction() }
+        vec![Fault { kind: self, member, begins, ends: begins + length, much: random.fraction() }]
+    }
+}
+
+/// A fall of the holder, and an upgrade of one of those who take over from it.
+fn in_takeover(random: &mut Random, holder: usize, promise: Duration) -> Vec<Fault> {
+    let begins = random.up_to(promise / 2);
+    let ends = begins + promise * 3;
+    let fall = Kind::FALLS[(random.fraction() * Kind::FALLS.len() as f64) as usize];
+    let fall = Fault { kind: fall, member: holder, begins, ends, much: random.fraction() };
+    let member = if random.chance(0.5) { other(holder) } else { THIRD };
+    let begins = begins + random.up_to(promise * 5 / 4);
+    let kind = Kind::UpgradeInTakeover;
+    vec![fall, Fault { kind, member, begins, ends, much: random.fraction() }]
+}
+
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.word())
     }
 }
 
@@ -142,7 +201,7 @@ impl Fault {
                 cluster.kill_daemon(member);
                 Undo::Start
             }
-            Kind::FreezeDaemon if runs => {
+            Kind::FreezeDaemonHalfT | Kind::FreezeDaemonOneT | Kind::FreezeDaemonThreeT if runs => {
                 cluster.freeze_daemon(member, true)?;
                 Undo::GoOn
             }
@@ -150,11 +209,22 @@ impl Fault {
                 cluster.restart_daemon(member)?;
                 Undo::Nothing
             }
-            Kind::KillDaemon | Kind::FreezeDaemon | Kind::Restart => return Ok(None),
+            Kind::UpgradeInTakeover if runs => {
+                cluster.upgrade(member)?;
+                Undo::Nothing
+            }
+            Kind::KillDaemon
+            | Kind::FreezeDaemonHalfT
+            | Kind::FreezeDaemonOneT
+            | Kind::FreezeDaemonThreeT
+            | Kind::Restart
+            | Kind::UpgradeInTakeover => return Ok(None),
             Kind::KillGuard => return Ok(cluster.kill_guard(member).then_some(Undo::Nothing)),
-            Kind::FreezeMachine => Undo::Thaw(Frozen::freeze(cluster.machine(member))?),
+            Kind::FreezeMachineHalfT | Kind::FreezeMachineOneT | Kind::FreezeMachineThreeT => {
+                Undo::Thaw(Frozen::freeze(cluster.machine(member))?)
+            }
             Kind::WallClock => {
-                clocks[member].step(self.much)?;
+                clocks[member].set(((self.much - 0.5) * 2.0 * HOUR_SECONDS) as i64)?;
                 Undo::SetClock
             }
             Kind::FullDisk => {
@@ -200,7 +270,7 @@ impl Fault {
             Undo::Thaw(frozen) => drop(frozen),
             Undo::Empty => cluster.disk(member).map_or(Ok(()), tierce_rig::Disk::empty)?,
             Undo::PowerOn => cluster.power_on(member)?,
-            Undo::SetClock => clocks[member].set_right()?,
+            Undo::SetClock => clocks[member].set(0)?,
         }
         Ok(())
     }

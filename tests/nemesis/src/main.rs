@@ -12,35 +12,43 @@
 //!
 //! *One fault is judged otherwise*: a machine that is frozen as a whole, guard included, has nobody
 //! who could stop anything at its deadline (a watchdog device would reset it; there is none here).
-//! When it thaws, its guard must end what it finds within [`AFTER_THAW`]; writes in that time are
-//! what the term is for, and must have been refused.
+//! When it thaws, its guard must end what it finds within a quarter of a second; what that site
+//! wrote until then is what the term is for, and must have been refused.
 //!
-//! Reading order: `fault` (what is done) → `round` (one round and its judgement) → here.
+//! *Upgrades* are of two builds: these programs, and either those of an earlier release
+//! (`--previous`) or copies of these that offer the previous version of the wire format only. Each
+//! upgrade changes one member from the one to the other, so that after a while all mixtures were
+//! there, and both directions.
+//!
+//! Reading order: `fault` (what is done) → `round` (one round) → `verdict` → `tally` → here.
 
-mod clock;
 mod fault;
 mod round;
+mod tally;
+mod verdict;
 
-use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use tierce_rig::tierce::{Cluster, Options, THIRD};
-use tierce_rig::{Frozen, Random, Shared, directory, own_mounts, tidy_on_signals};
+use tierce_rig::{
+    Frozen, Programs, Random, Shared, WallClock, directory, own_mounts, tidy_on_signals,
+};
 
-use clock::WallClock;
 use fault::Kind;
-use round::{Rig, Verdict};
+use round::Rig;
+use tally::Tally;
 
 /// The ticket.
 pub(crate) const TICKET: &str = "web";
-/// How long a site may go on when it thaws, until its guard has looked at the clock.
-pub(crate) const AFTER_THAW: Duration = Duration::from_millis(250);
+/// What only a guard can bear: with nobody in its agent's place the resource runs on.
+const FOR_GUARDS: [Kind; 2] = [Kind::FreezeDaemonThreeT, Kind::KillDaemon];
 
 /// Faults done to real processes, at random: does anything ever run twice?
 #[derive(Debug, Parser)]
@@ -49,18 +57,30 @@ struct Cli {
     /// How long to begin new rounds.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
+    /// How often each kind of fault must have been done while the ticket was held; exit 1 when one
+    /// was not. Kinds that lag are drawn first.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    fired: usize,
     /// Seed of the faults; the same seed does the same to other moments of the processes.
     #[arg(long)]
     seed: Option<u64>,
     /// Only these kinds.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Kind>,
+    /// Programs of the previous release, for upgrades. Without them these programs are held back to
+    /// the previous version of the wire format.
+    #[arg(long, value_name = "FOLDER")]
+    previous: Option<PathBuf>,
     /// Rounds and sums as JSON lines go here, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Without guards: shows that the witness sees an overlap (the run is to fail).
     #[arg(long)]
     no_guards: bool,
+    /// Whether this harness sees anything: without guards, under faults that need them, an overlap
+    /// and a refused write must be found. Ends with the first, exit 0; with none, exit 1.
+    #[arg(long)]
+    canary: bool,
 }
 
 fn main() -> ExitCode {
@@ -74,13 +94,6 @@ fn main() -> ExitCode {
     }
 }
 
-/// What a kind was good for.
-#[derive(Clone, Copy, Debug, Default)]
-struct Coverage {
-    fired: usize,
-    while_held: usize,
-}
-
 fn nemesis(cli: &Cli) -> anyhow::Result<bool> {
     anyhow::ensure!(
         nix::unistd::geteuid().is_root(),
@@ -88,25 +101,44 @@ fn nemesis(cli: &Cli) -> anyhow::Result<bool> {
     );
     own_mounts()?;
     tidy_on_signals()?;
-    let mut kinds: Vec<Kind> = Kind::value_variants().to_vec();
-    if !cli.only.is_empty() {
-        kinds.retain(|k| cli.only.contains(k));
-    }
-    if !Frozen::possible() && kinds.contains(&Kind::FreezeMachine) {
-        eprintln!("SKIPPED: freeze-machine: this kernel or container has no freezer to use");
-        kinds.retain(|k| *k != Kind::FreezeMachine);
-    }
-    anyhow::ensure!(!kinds.is_empty(), "no kind of fault is left");
+    let kinds = kinds(cli)?;
     let seed = cli.seed.unwrap_or_else(Random::any_seed);
     println!("again with: --seed {seed}");
     let dir = directory("nemesis-")?;
-    let shared = Shared::start(dir.path().join("shared.sock"))?;
-    let clocks = [0, 1].map(|site| WallClock::new(dir.path().join(format!("clock-{site}"))));
-    let clocks = clocks.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    let rig = rig(cli, dir.path(), seed)?;
+    if cli.canary { canary(rig, &kinds, minutes(cli)) } else { run(cli, rig, &kinds, seed) }
+}
+
+fn minutes(cli: &Cli) -> Duration {
+    Duration::from_secs_f64(cli.minutes * 60.0)
+}
+
+fn kinds(cli: &Cli) -> anyhow::Result<Vec<Kind>> {
+    let all = if cli.canary { FOR_GUARDS.to_vec() } else { Kind::value_variants().to_vec() };
+    let mut kinds = if cli.only.is_empty() { all } else { cli.only.clone() };
+    if !Frozen::possible() && kinds.iter().any(|k| k.freezes_machine()) {
+        eprintln!("SKIPPED: freezing machines: this kernel or container has no freezer to use");
+        kinds.retain(|k| !k.freezes_machine());
+    }
+    anyhow::ensure!(!kinds.is_empty(), "no kind of fault is left");
+    Ok(kinds)
+}
+
+/// All that a round works on, with the ticket held.
+fn rig(cli: &Cli, dir: &Path, seed: u64) -> anyhow::Result<Rig> {
+    let shared = Shared::start(dir.join("shared.sock"))?;
+    let clocks = [0, 1].map(|site| WallClock::new(dir.join(format!("clock-{site}"))));
+    let clocks = clocks.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let these = Programs::find()?;
+    let previous = match &cli.previous {
+        Some(folder) => Programs::of(folder.clone())?,
+        None => these.held_back(dir.join("previous"))?,
+    };
     let options = Options {
         shared: Some(shared.path().to_owned()),
         disks: true,
-        guarded: !cli.no_guards,
+        builds: vec![these.copy_to(dir.join("these"))?, previous],
+        guarded: !cli.no_guards && !cli.canary,
         ..Options::one_ticket(TICKET, seed)
     };
     let mut cluster = Cluster::start(options)?;
@@ -116,77 +148,91 @@ fn nemesis(cli: &Cli) -> anyhow::Result<bool> {
     }
     cluster.formed()?;
     cluster.grant(TICKET, 0)?;
-    let mut rig = Rig { cluster, shared, clocks, random: Random::new(seed) };
-
-    let begun = Instant::now();
-    let mut coverage: BTreeMap<Kind, Coverage> =
-        kinds.iter().map(|k| (*k, Coverage::default())).collect();
-    let (mut rounds, mut failed, mut moved, mut slowest) = (0, 0, 0, Duration::ZERO);
-    let mut lines = Vec::new();
-    while begun.elapsed().as_secs_f64() < cli.minutes * 60.0 {
-        let plan = rig.plan(rounds, &kinds)?;
-        println!("{rounds:>4} {:>5} s  {plan}", begun.elapsed().as_secs());
-        let verdict = rig.round(&plan).with_context(|| {
-            format!("round {rounds}; files in {}", rig.cluster.keep_files().display())
-        })?;
-        println!("                {verdict}");
-        for (kind, held) in &verdict.fired {
-            let c = coverage.entry(*kind).or_default();
-            c.fired += 1;
-            c.while_held += usize::from(*held);
-        }
-        moved += usize::from(verdict.moved);
-        slowest = slowest.max(verdict.healed_in);
-        lines.push(json!({ "round": rounds, "faults": plan.faults, "verdict": verdict }));
-        rounds += 1;
-        if !verdict.passed() {
-            failed += 1;
-            println!("FAILED: files are kept in {}", rig.cluster.keep_files().display());
-        }
-    }
-    println!("\n{:<16} {:>6} {:>12}", "fault", "fired", "while held");
-    for (kind, c) in &coverage {
-        println!("{:<16} {:>6} {:>12}", kind.word(), c.fired, c.while_held);
-    }
-    let missed: Vec<String> =
-        coverage.iter().filter(|(_, c)| c.while_held == 0).map(|(k, _)| k.word()).collect();
-    let writes = rig.shared.writes();
-    let refused = writes.iter().filter(|w| !w.accepted).count();
-    println!(
-        "{rounds} rounds in {:.0} s, {failed} failed; {moved} times the ticket ended elsewhere; in \
-         order again after at most {:.1} s; {} writes to the shared store, {refused} refused",
-        begun.elapsed().as_secs_f64(),
-        slowest.as_secs_f64(),
-        writes.len(),
-    );
-    if !missed.is_empty() {
-        println!("NOT COVERED: never while the ticket was held: {}", missed.join(", "));
-    }
-    let sums = json!({
-        "rounds": rounds, "failed": failed, "moved": moved, "not_covered": missed, "seed": seed,
-        "healed_in_at_most_ms": slowest.as_millis() as u64, "writes": writes.len(), "refused": refused,
-    });
-    if let Some(path) = &cli.json {
-        lines.push(sums);
-        let mut file = std::fs::File::create(path).context("making the file of rounds")?;
-        lines.iter().try_for_each(|l| writeln!(file, "{l}")).context("writing the rounds")?;
-    }
-    Ok(failed == 0 && missed.is_empty())
+    Ok(Rig { cluster, shared, clocks, random: Random::new(seed) })
 }
 
-impl std::fmt::Display for Verdict {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "overlap {:.1} ms, refused {}, in order after {:.1} s{}",
-            self.overlap.as_secs_f64() * 1e3,
-            self.refused,
-            self.healed_in.as_secs_f64(),
-            if self.moved { ", elsewhere" } else { "" },
-        )?;
-        if let Some(thaw) = self.after_thaw {
-            write!(f, "; after the thaw it wrote for {:.1} ms", thaw.as_secs_f64() * 1e3)?;
+/// Rounds, until time is over or order does not come back; whether all was well.
+fn run(cli: &Cli, mut rig: Rig, kinds: &[Kind], seed: u64) -> anyhow::Result<bool> {
+    let json = cli.json.as_ref().map(File::create).transpose();
+    let mut json = json.context("making the file of rounds")?;
+    let mut note = |line: Value| {
+        let written = json.as_mut().map_or(Ok(()), |file| writeln!(file, "{line}"));
+        written.context("writing the rounds")
+    };
+    let begun = Instant::now();
+    let mut tally = Tally::new(kinds, cli.fired);
+    while begun.elapsed() < minutes(cli) {
+        let plan = rig.plan(tally.turn(), kinds)?;
+        let round = tally.rounds();
+        println!("{round:>4} {:>5} s  {plan}", begun.elapsed().as_secs());
+        let verdict = match rig.round(&plan) {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                println!("FAILED: {error:#}\nfiles are kept in {}", keep(&mut rig));
+                note(json!({ "round": round, "faults": plan.faults, "error": error.to_string() }))?;
+                tally.add_endless();
+                break;
+            }
+        };
+        println!("                {verdict}");
+        tally.add(&verdict);
+        note(json!({ "round": round, "faults": plan.faults, "verdict": verdict }))?;
+        if !verdict.passed() {
+            println!("FAILED: files are kept in {}", keep(&mut rig));
         }
-        Ok(())
     }
+    let (writes, versions) = (rig.shared.writes(), rig.cluster.versions());
+    let refused = writes.iter().filter(|w| !w.accepted).count();
+    println!("\n{tally}");
+    println!(
+        "{:.0} s; {} writes to the shared store, {refused} refused; connections: {}",
+        begun.elapsed().as_secs_f64(),
+        writes.len(),
+        versions.iter().map(|(v, n)| format!("{n} {v}")).collect::<Vec<_>>().join(", "),
+    );
+    let mut missed = tally.missed();
+    if cli.previous.is_none()
+        && kinds.contains(&Kind::UpgradeInTakeover)
+        && !versions.contains_key("V1")
+    {
+        missed.push("a connection in version 1 after an upgrade".to_owned());
+    }
+    if !missed.is_empty() {
+        let due = cli.fired;
+        println!(
+            "NOT COVERED: fewer than {due} times while the ticket was held: {}",
+            missed.join(", ")
+        );
+    }
+    let mut sums = tally.sums();
+    sums["not_covered"] = json!(missed);
+    sums["seed"] = json!(seed);
+    sums["writes"] = json!(writes.len());
+    sums["refused"] = json!(refused);
+    sums["connections"] = json!(versions);
+    note(sums)?;
+    Ok(tally.failed() == 0 && missed.is_empty())
+}
+
+/// Whether witness and store see what they are for.
+fn canary(mut rig: Rig, kinds: &[Kind], within: Duration) -> anyhow::Result<bool> {
+    let begun = Instant::now();
+    let mut tally = Tally::new(kinds, 1);
+    while begun.elapsed() < within {
+        let plan = rig.plan(tally.turn(), kinds)?;
+        let verdict = rig.round(&plan)?;
+        println!("{:>4} {plan}\n                {verdict}", tally.rounds());
+        tally.add(&verdict);
+        if !verdict.found.overlap.is_zero() && verdict.found.refused > 0 {
+            let (rounds, after) = (tally.rounds(), begun.elapsed().as_secs_f64());
+            println!("the harness sees it: after {after:.1} s, in round {rounds}");
+            return Ok(true);
+        }
+    }
+    println!("without guards nothing was found in {within:?}: the harness is declared broken");
+    Ok(false)
+}
+
+fn keep(rig: &mut Rig) -> String {
+    rig.cluster.keep_files().display().to_string()
 }

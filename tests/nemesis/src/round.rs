@@ -1,16 +1,15 @@
-//! One round: its plan, the faults in order, healing, and the judgement.
+//! One round: its plan, the faults in order, healing.
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use serde::{Serialize, Serializer};
-use tierce_rig::tierce::{Cluster, NAMES};
-use tierce_rig::{Mono, Random, Shared};
+use tierce_rig::tierce::{Cluster, NAMES, other};
+use tierce_rig::{Mono, Random, Shared, WallClock};
 
-use crate::clock::WallClock;
+use crate::TICKET;
 use crate::fault::{Fault, Kind, Undo};
-use crate::{AFTER_THAW, TICKET};
+use crate::verdict::{Freeze, Verdict, judge};
 
 /// Everything that a round works on.
 #[derive(Debug)]
@@ -35,54 +34,16 @@ impl fmt::Display for Plan {
     }
 }
 
-/// What came of it.
-#[derive(Debug, Serialize)]
-pub(crate) struct Verdict {
-    /// Faults that were done, and whether the witness ran somewhere at that moment.
-    pub(crate) fired: Vec<(Kind, bool)>,
-    #[serde(rename = "overlap_ms", serialize_with = "as_ms")]
-    pub(crate) overlap: Duration,
-    pub(crate) refused: usize,
-    /// Since a machine thawed until its last write that was refused.
-    #[serde(rename = "after_thaw_ms", serialize_with = "maybe_as_ms")]
-    pub(crate) after_thaw: Option<Duration>,
-    /// A machine was frozen as a whole.
-    pub(crate) frozen: bool,
-    pub(crate) moved: bool,
-    /// From the last fault's end until all was in order, ticket held and running.
-    #[serde(rename = "healed_in_ms", serialize_with = "as_ms")]
-    pub(crate) healed_in: Duration,
-}
-
-fn as_ms<S: Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_f64(d.as_secs_f64() * 1e3)
-}
-
-#[allow(clippy::ref_option, reason = "the form that serde calls")]
-fn maybe_as_ms<S: Serializer>(d: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
-    d.map(|d| d.as_secs_f64() * 1e3).serialize(s)
-}
-
-impl Verdict {
-    pub(crate) fn passed(&self) -> bool {
-        if self.frozen {
-            // It could not be stopped in time; it is stopped at once, and was not believed.
-            return self.after_thaw.is_none_or(|wrote| wrote <= AFTER_THAW);
-        }
-        self.overlap.is_zero() && self.refused == 0
-    }
-}
-
 impl Rig {
-    /// Waits for order and draws the next round's faults. Every kind has its turn as the first.
-    pub(crate) fn plan(&mut self, round: usize, kinds: &[Kind]) -> anyhow::Result<Plan> {
+    /// Waits for order and draws the next round's faults, one of this kind among them.
+    pub(crate) fn plan(&mut self, kind: Kind, kinds: &[Kind]) -> anyhow::Result<Plan> {
         let holder = self.cluster.calm(TICKET)?;
         let promise = self.cluster.options().lease.promise;
-        let mut faults = vec![kinds[round % kinds.len()].draw(&mut self.random, holder, promise)];
+        let mut faults = kind.draw(&mut self.random, holder, promise);
         for chance in [0.4, 0.3] {
             if self.random.chance(chance) {
                 let kind = kinds[(self.random.fraction() * kinds.len() as f64) as usize];
-                faults.push(kind.draw(&mut self.random, holder, promise));
+                faults.extend(kind.draw(&mut self.random, holder, promise));
             }
         }
         // A machine has one fault of its own at a time, and the operator moves one thing.
@@ -93,12 +54,14 @@ impl Rig {
     }
 
     pub(crate) fn round(&mut self, plan: &Plan) -> anyhow::Result<Verdict> {
-        let (from, writes) = (Mono::now(), self.shared.writes().len());
+        let (from, writes) = (Mono::now(), self.shared.count());
         let begun = Instant::now();
         let mut fired = Vec::new();
         let mut on: Vec<(Fault, Undo)> = Vec::new();
         let mut to_come = plan.faults.iter().cloned().peekable();
-        let mut thawed = None;
+        let mut freezes: Vec<Freeze> = Vec::new();
+        // Whether a holder has fallen and leaves its ticket to be taken over.
+        let mut fell = false;
         loop {
             let next_end = on.iter().map(|(f, _)| f.ends).min();
             let next_begin = to_come.peek().map(|f| f.begins);
@@ -106,14 +69,24 @@ impl Rig {
             std::thread::sleep(next.saturating_sub(begun.elapsed()));
             let ended = on.extract_if(.., |(f, _)| f.ends <= next).collect::<Vec<_>>();
             for (fault, undo) in ended {
-                fault.end(&mut self.cluster, &self.clocks, undo)?;
-                if fault.kind == Kind::FreezeMachine {
-                    thawed = Some((Mono::now(), fault.member));
+                if fault.kind.freezes_machine() {
+                    let freeze = freezes.iter_mut().find(|f| f.site == fault.member);
+                    freeze.into_iter().for_each(|f| f.thawed = Mono::now());
                 }
+                fault.end(&mut self.cluster, &self.clocks, undo)?;
             }
             while let Some(fault) = to_come.next_if(|f| f.begins <= next) {
-                let held = [0, 1].iter().any(|s| self.cluster.witness(*s, TICKET).runs());
+                let runs = |site| self.cluster.witness(site, TICKET).runs();
+                let held = match fault.kind {
+                    Kind::UpgradeInTakeover => fell && !runs(other(plan.holder)),
+                    _ => runs(0) || runs(1),
+                };
                 if let Some(undo) = fault.begin(&mut self.cluster, &self.clocks)? {
+                    let holder = fault.member == plan.holder;
+                    fell |= held && holder && fault.kind.takes_from_the_others();
+                    if fault.kind.freezes_machine() {
+                        freezes.push(Freeze::of(fault.member));
+                    }
                     fired.push((fault.kind, held));
                     on.push((fault, undo));
                 }
@@ -124,19 +97,11 @@ impl Rig {
         self.heal()?;
         let holder = self.cluster.calm(TICKET)?;
         let healed_in = healing.elapsed();
-        let all = self.shared.writes().split_off(writes);
-        let refused: Vec<_> = all.into_iter().filter(|w| !w.accepted).collect();
-        let frozen = plan.faults.iter().any(|f| f.kind == Kind::FreezeMachine);
-        let after_thaw = thawed.and_then(|(at, _)| Some(refused.last()?.at.since(at)));
-        Ok(Verdict {
-            fired,
-            overlap: self.cluster.overlap(TICKET, from),
-            refused: refused.len(),
-            after_thaw,
-            frozen,
-            moved: holder != plan.holder,
-            healed_in,
-        })
+        let found = judge(self.cluster.lives(TICKET), &self.shared.since(writes), from, &freezes);
+        for site in [0, 1] {
+            self.cluster.witness(site, TICKET).forget(from);
+        }
+        Ok(Verdict { fired, found, moved: holder != plan.holder, healed_in })
     }
 
     /// The network as the faults that are on make it; a machine without power has none.

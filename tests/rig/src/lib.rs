@@ -1,11 +1,12 @@
 //! Real processes on machines of their own, joined by a network that can be told to fail.
 //!
 //! What Tierce promises can only be believed of the programs that people run. So benchmarks, the
-//! nemesis and the lab run those programs, unmodified, each member on a *machine*: network, process
-//! numbers, mounts and `/run` of its own. Machines are joined by a *switch* in user space, which
-//! delays, loses, repeats, reorders and cuts each direction as told, at run time, and counts what
-//! passes. A peer product runs on the same machines behind the same switch, so that both have the
-//! same network, the same faults and the same clock.
+//! nemesis and the lab run those programs, unmodified (but for an upgrade's other build,
+//! [`Programs::held_back`]), each member on a *machine*: network, process numbers, mounts and `/run`
+//! of its own. Machines are joined by a *switch* in user space, which delays, loses, repeats,
+//! reorders and cuts each direction as told, at run time, and counts what passes. A peer product
+//! runs on the same machines behind the same switch, so that both have the same network, the same
+//! faults and the same clock.
 //!
 //! The failure it prevents is the flattering measurement: a daemon that *says* that it has stopped.
 //! Here a *witness* is the resource; it notes when it really began and when it was last alive.

@@ -68,7 +68,17 @@ impl Shared {
 
     /// All attempts so far, in order.
     pub fn writes(&self) -> Vec<Write> {
-        held(&self.writes).clone()
+        self.since(0)
+    }
+
+    /// How many attempts there were so far.
+    pub fn count(&self) -> usize {
+        held(&self.writes).len()
+    }
+
+    /// All attempts but the first `count`, in order.
+    pub fn since(&self, count: usize) -> Vec<Write> {
+        held(&self.writes).get(count..).unwrap_or_default().to_vec()
     }
 }
 
@@ -114,5 +124,6 @@ mod tests {
         assert_eq!(accepted, [true, true, true, false, true], "paris was overtaken");
         assert_eq!((&*writes[3].site, writes[3].term, writes[3].number), ("paris", 3, 4));
         assert!(writes.is_sorted_by_key(|w| w.at));
+        assert_eq!((shared.count(), shared.since(3)), (5, writes[3..].to_vec()));
     }
 }

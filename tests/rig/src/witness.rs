@@ -119,7 +119,24 @@ impl Witness {
         self.beats().last().is_some_and(|(_, last)| Mono::now().since(*last) < BEAT * 10)
     }
 
+    /// Forgets lives that ended before this moment: every look reads all that are there.
+    pub fn forget(&self, before: Mono) {
+        for path in self.files() {
+            let over = fs::read_to_string(&path).ok().and_then(|text| beats(&text));
+            if over.is_some_and(|(_, last)| last + BEAT * 2 < before) {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+
     fn beats(&self) -> Vec<(Mono, Mono)> {
+        let texts = self.files().into_iter().filter_map(|path| fs::read_to_string(path).ok());
+        let mut found: Vec<_> = texts.filter_map(|text| beats(&text)).collect();
+        found.sort_unstable();
+        found
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
         let Some((dir, name)) = self.log.parent().zip(self.log.file_name()) else { return vec![] };
         let name = name.to_string_lossy();
         let mut found = Vec::new();
@@ -127,13 +144,10 @@ impl Witness {
             let file = entry.file_name();
             let file = file.to_string_lossy();
             let rest = file.strip_prefix(&*name).and_then(|rest| rest.strip_suffix(".life"));
-            if rest.is_some()
-                && let Ok(text) = fs::read_to_string(entry.path())
-            {
-                found.extend(beats(&text));
+            if rest.is_some() {
+                found.push(entry.path());
             }
         }
-        found.sort_unstable();
         found
     }
 }
@@ -201,6 +215,18 @@ mod tests {
         let beats = [(Mono(0), Mono(10 * MS)), (Mono(50 * MS), Mono(60 * MS))];
         let found = lives(&beats, &[Mono(12 * MS)]);
         assert_eq!(found, [life(0, 12), life(50, 64)]);
+    }
+
+    #[test]
+    fn lives_that_are_over_can_be_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let witness = Witness::of(dir.path().join("web.witness"));
+        for (from, to) in [(10, 20), (30, 40)] {
+            let path = dir.path().join(format!("web.witness.{from}.life"));
+            fs::write(path, format!("{} {}\n", from * MS, to * MS)).unwrap();
+        }
+        witness.forget(Mono(30 * MS));
+        assert_eq!(witness.lives(), [life(30, 44)]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tierce_rig::net::{Look, Net, Rule};
-use tierce_rig::tierce::{Cluster, Options, other};
+use tierce_rig::tierce::{Cluster, Options, THIRD, other};
 use tierce_rig::{Machine, Mono, Programs, Stop, Witness, until};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -245,6 +245,26 @@ fn a_cut_holder_is_followed_by_the_other_site_and_the_witness_never_ran_twice() 
     cluster.calm("web").unwrap();
     assert_eq!(cluster.overlap("web", begun), Duration::ZERO, "{:?}", cluster.lives("web"));
     assert!(cluster.lives("web").iter().all(|lives| !lives.is_empty()), "it ran at both sites");
+}
+
+#[test]
+fn a_member_that_was_given_another_build_speaks_what_that_one_can() {
+    if !may_run() {
+        return;
+    }
+    programs();
+    let dir = tempfile::tempdir().unwrap();
+    let these = Programs::find().unwrap();
+    let builds = vec![these.clone(), these.held_back(dir.path().join("previous")).unwrap()];
+    let mut cluster = Cluster::start(Options { builds, ..Options::one_ticket("web", 8) }).unwrap();
+    assert!(cluster.versions().into_keys().eq(["V2".to_owned()]), "{:?}", cluster.versions());
+    cluster.upgrade(THIRD).unwrap();
+    // Two connections, told by both of their ends.
+    let spoken = || cluster.versions().get("V1").is_some_and(|n| *n >= 4).then_some(());
+    until(SOON, spoken).unwrap_or_else(|| panic!("{:?}", cluster.versions()));
+    cluster.formed().unwrap();
+    cluster.grant("web", 0).unwrap();
+    cluster.calm("web").unwrap();
 }
 
 #[test]

@@ -58,6 +58,9 @@ pub struct Options {
     pub shared: Option<PathBuf>,
     /// Each member's data on a disk of its own. The rig must have mounts of its own then.
     pub disks: bool,
+    /// Builds that a member can be given, the first one to begin with, each in a folder of its own
+    /// on the disk of temporary files. None: the programs as found, which nobody replaces.
+    pub builds: Vec<Programs>,
     /// Whether the network has one more place, for somebody who is no member.
     pub stranger: bool,
     /// Seed of the switch.
@@ -75,6 +78,7 @@ impl Options {
             guarded: true,
             shared: None,
             disks: false,
+            builds: Vec::new(),
             stranger: false,
             seed,
         }

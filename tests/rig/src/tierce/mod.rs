@@ -9,6 +9,7 @@ mod ask;
 mod file;
 mod told;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,7 +22,7 @@ pub use ask::ask_at;
 pub use file::{Lease, Options};
 pub use told::{Actions, Grants};
 
-use crate::build::Programs;
+use crate::build::{INSTALLED, Programs};
 use crate::clock::Mono;
 use crate::disk::Disk;
 use crate::error::{Result, RigError};
@@ -57,6 +58,8 @@ pub struct Cluster {
     disks: Vec<Disk>,
     dir: TempDir,
     programs: Programs,
+    /// Which of the builds each member has.
+    installed: [usize; 3],
     options: Options,
     /// When a daemon was last started: a voter votes only when it is up for T (R2).
     started: Mono,
@@ -85,10 +88,12 @@ impl Cluster {
             disks,
             dir,
             programs,
+            installed: [0; 3],
             options,
             started,
             environments: Default::default(),
         };
+        (0..3).try_for_each(|member| cluster.install(member))?;
         cluster.write_files(&tool)?;
         cluster.join_all()?;
         cluster.formed()?;
@@ -101,7 +106,8 @@ impl Cluster {
         std::fs::create_dir_all(&agents).map_err(what())?;
         std::os::unix::fs::symlink(tool, agents.join("witness")).map_err(what())?;
         for site in 0..THIRD {
-            let text = file::site(&self.options, self.dir.path(), site, &self.programs)?;
+            let programs = self.programs_of(site)?;
+            let text = file::site(&self.options, self.dir.path(), site, &programs)?;
             std::fs::write(self.file(site), text).map_err(what())?;
         }
         Ok(())
@@ -205,12 +211,12 @@ impl Cluster {
     pub fn start_daemon(&mut self, member: usize) -> Result<()> {
         let mut command;
         if member == THIRD {
-            command = Command::new(self.programs.path("tierce-arbitrator")?);
+            command = Command::new(self.programs_of(member)?.path("tierce-arbitrator")?);
             command.args(["run", "--user", "root", "--listen", &format!("0.0.0.0:{PORT}")]);
             command.arg("--data").arg(self.path(NAMES[THIRD]));
             command.env("RUNTIME_DIRECTORY", "/run/tierce");
         } else {
-            command = Command::new(self.programs.path("tierce-agent")?);
+            command = Command::new(self.programs_of(member)?.path("tierce-agent")?);
             command.args(["run", "--config"]).arg(self.file(member));
         }
         command.envs(self.environments[member].iter().map(|(k, v)| (k, v)));
@@ -235,8 +241,44 @@ impl Cluster {
         self.environments[member] = environment;
     }
 
-    /// Tells a member's daemon to end and waits until it has, then starts it again: what an upgrade
-    /// does.
+    fn folder_of(&self, member: usize) -> PathBuf {
+        self.path(&format!("installed-{}", NAMES[member]))
+    }
+
+    fn programs_of(&self, member: usize) -> Result<Programs> {
+        if self.options.builds.is_empty() {
+            return Ok(self.programs.clone());
+        }
+        Programs::of(self.folder_of(member))
+    }
+
+    /// Puts a member's build in its place, as a package does: whoever runs the former files keeps
+    /// them.
+    fn install(&self, member: usize) -> Result<()> {
+        let Some(build) = self.options.builds.get(self.installed[member]) else { return Ok(()) };
+        let (dir, what) = (self.folder_of(member), || RigError::system("installing a build"));
+        std::fs::create_dir_all(&dir).map_err(what())?;
+        for name in INSTALLED {
+            let (from, new) = (build.path(name)?, dir.join("new"));
+            // Left there when the build in place was this very one.
+            let _ = std::fs::remove_file(&new);
+            let linked = std::fs::hard_link(&from, &new);
+            let placed = linked.or_else(|_| std::fs::copy(&from, &new).map(drop));
+            placed.and_then(|()| std::fs::rename(&new, dir.join(name))).map_err(what())?;
+        }
+        Ok(())
+    }
+
+    /// Gives a member the next one of the builds while its daemon runs, and restarts that. A guard
+    /// that ends with its agent is started from the new file; one that guards something stays what
+    /// it is, as at a user's.
+    pub fn upgrade(&mut self, member: usize) -> Result<()> {
+        self.installed[member] = (self.installed[member] + 1) % self.options.builds.len().max(1);
+        self.install(member)?;
+        self.restart_daemon(member)
+    }
+
+    /// Tells a member's daemon to end and waits until it has, then starts it again.
     pub fn restart_daemon(&mut self, member: usize) -> Result<()> {
         self.daemon(member)?.signal(Signal::SIGTERM)?;
         let daemon = &mut self.daemons[member];
@@ -316,6 +358,16 @@ impl Cluster {
     /// Starts and stops of a ticket at a site, as its daemon's runner tells them from now on.
     pub fn watch_actions(&self, site: usize) -> Actions {
         Actions::of(Lines::from_now(self.log(site)))
+    }
+
+    /// How many connections were made so far in each version of the wire format, as both their ends
+    /// tell.
+    pub fn versions(&self) -> BTreeMap<String, usize> {
+        let mut found = BTreeMap::new();
+        for version in (0..3).flat_map(|m| told::versions(&self.log(m))) {
+            *found.entry(version).or_default() += 1;
+        }
+        found
     }
 
     /// Grants to a site that its own daemon notes from now on.

@@ -1,5 +1,6 @@
 //! What a site's daemon tells in its log: grants, starts, stops.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -68,6 +69,21 @@ fn took(line: &str, word: &str) -> Option<(Mono, Duration)> {
     Some((mono_of_utc(line["time"].as_str()?)?, took))
 }
 
+/// The version of every connection that a daemon made, in order.
+pub(super) fn versions(log: &Path) -> Vec<String> {
+    Lines::of(log).next_lines().iter().filter_map(|line| version(line)).collect()
+}
+
+fn version(line: &str) -> Option<String> {
+    if !line.contains(r#""connected""#) {
+        return None;
+    }
+    let line: Value = serde_json::from_str(line).ok()?;
+    let fields = &line["fields"];
+    let connected = fields["message"] == "connected";
+    fields["version"].as_str().filter(|_| connected).map(str::to_owned)
+}
+
 fn grant(line: &str, site: &str) -> Option<(String, Mono)> {
     if !line.contains(r#""granted""#) {
         return None;
@@ -98,6 +114,16 @@ mod tests {
         assert!((ms("stopped in 870.5µs").unwrap() - 0.8705).abs() < 1e-6);
         assert_eq!(ms("stopped"), None);
         assert_eq!(ms("started in 1ms"), None);
+    }
+
+    #[test]
+    fn a_connection_tells_its_version() {
+        let line = |message: &str| {
+            format!(r#"{{"fields":{{"message":"{message}","peer":"rome","version":"V1"}}}}"#)
+        };
+        assert_eq!(version(&line("connected")).as_deref(), Some("V1"));
+        assert_eq!(version(&line("connection lost")), None);
+        assert_eq!(version("connected"), None);
     }
 
     #[test]

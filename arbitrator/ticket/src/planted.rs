@@ -86,6 +86,8 @@ bugs! {
     OneAnswerIsEnough = "one-answer-is-enough" breaks "R12";
     /// Leases are counted over the voters that the holder knows, whatever answers say.
     NewerVotersIgnored = "newer-voters-ignored" breaks "R12";
+    /// A configuration that was overtaken before it was final is waited for, for good.
+    OvertakenAwaited = "overtaken-awaited" breaks "R12";
     /// A site runs what it is only named as the successor for.
     RunsWhenNamed = "runs-when-named" breaks "R13";
     /// A site runs on when its lease ends.

@@ -119,6 +119,26 @@ fn sometimes(sign: Sign) -> Property<Checked> {
     )
 }
 
+/// In which order states are explored; which are reached is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Search {
+    /// Nearest first: the shortest story of what is broken. All that wait are in memory.
+    Breadth,
+    /// One path after the other: of states that were seen only a fingerprint of 64 bits is kept.
+    Depth,
+}
+
+/// How far a scope is explored.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// In which order.
+    pub search: Search,
+    /// Threads.
+    pub threads: usize,
+    /// Time after which it counts as not complete.
+    pub limit: Duration,
+}
+
 /// What a run found.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -159,34 +179,43 @@ impl Report {
 }
 
 /// Explores one scope completely, or until it is broken.
-pub fn run(scope: &Scope, mutant: Option<Mutant>, threads: usize, limit: Duration) -> Report {
-    explore(scope.name, Checked { scope: scope.clone(), mutant }, threads, limit, story::tell)
+pub fn run(scope: &Scope, mutant: Option<Mutant>, effort: Effort) -> Report {
+    explore(scope.name, Checked { scope: scope.clone(), mutant }, effort, story::tell)
 }
 
 /// Makes a story of a path.
 pub type Tell<M> = fn(&[(<M as Model>::State, Option<<M as Model>::Action>)]) -> String;
 
 /// Explores a model completely, or until it is broken; the last makes a story of a path.
-pub fn explore<M>(
-    name: &'static str,
-    model: M,
-    threads: usize,
-    limit: Duration,
-    tell: Tell<M>,
-) -> Report
+pub fn explore<M>(name: &'static str, model: M, effort: Effort, tell: Tell<M>) -> Report
 where
     M: Model + Send + Sync + 'static,
     M::State: Clone + Debug + Hash + PartialEq + Send + Sync,
     M::Action: Clone + Debug + PartialEq + Send + Sync,
 {
     let begun = Instant::now();
-    let checker = model
+    let builder = model
         .checker()
-        .threads(threads)
-        .timeout(limit)
-        .finish_when(HasDiscoveries::AnyFailures)
-        .spawn_bfs()
-        .join();
+        .threads(effort.threads)
+        .timeout(effort.limit)
+        .finish_when(HasDiscoveries::AnyFailures);
+    let mut report = match effort.search {
+        Search::Breadth => judge(name, &builder.spawn_bfs().join(), tell),
+        Search::Depth => judge(name, &builder.spawn_dfs().join(), tell),
+    };
+    report.took = begun.elapsed();
+    if report.took >= effort.limit {
+        report.failed.push((format!("not complete within {:?}", effort.limit), String::new()));
+    }
+    report
+}
+
+fn judge<M>(name: &'static str, checker: &impl Checker<M>, tell: Tell<M>) -> Report
+where
+    M: Model,
+    M::State: Clone + Debug + Hash + PartialEq,
+    M::Action: Clone + Debug + PartialEq,
+{
     let discoveries = checker.discoveries();
     let (mut failed, mut held) = (Vec::new(), 0);
     for p in checker.model().properties() {
@@ -201,15 +230,12 @@ where
             }
         }
     }
-    if begun.elapsed() >= limit {
-        failed.push((format!("not complete within {limit:?}"), String::new()));
-    }
     Report {
         scope: name,
         generated: checker.state_count(),
         unique: checker.unique_state_count(),
         depth: checker.max_depth(),
-        took: begun.elapsed(),
+        took: Duration::ZERO,
         held,
         failed,
     }

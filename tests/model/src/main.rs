@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use tierce_model::check::Report;
+use tierce_model::check::{Effort, Report, Search};
 use tierce_model::mutant::Mutant;
 use tierce_model::scopes::AnyScope;
 
@@ -26,23 +26,36 @@ struct Options {
     /// Seconds after which a scope counts as not complete.
     #[arg(long, default_value_t = 3600)]
     seconds: u64,
+    /// In which order; the story of what is broken is shortest with breadth.
+    #[arg(long, value_enum, default_value = "depth")]
+    search: Search,
     /// Threads.
     #[arg(long, default_value_t = 2)]
     threads: usize,
 }
 
+impl Options {
+    fn effort(&self) -> Effort {
+        Effort { search: self.search, threads: self.threads, limit: Duration::from_secs(self.seconds) }
+    }
+}
+
 fn main() -> ExitCode {
     let o = Options::parse();
+    let bugs = |which: &[Mutant], story| {
+        let limit = Duration::from_mins(10);
+        bugs(which, Effort { search: Search::Breadth, threads: o.threads, limit }, story)
+    };
     if let Some(word) = &o.mutant {
         let Some(m) = Mutant::named(word) else {
             let all: Vec<&str> = Mutant::ALL.iter().map(|m| m.word()).collect();
             eprintln!("there is no mutant {word}; there are: {}", all.join(", "));
             return ExitCode::from(64);
         };
-        return bugs(&[m], o.threads, true);
+        return bugs(&[m], true);
     }
     if o.mutants {
-        return bugs(Mutant::ALL, o.threads, false);
+        return bugs(Mutant::ALL, false);
     }
     let all = AnyScope::all(o.large);
     let chosen: Vec<_> =
@@ -54,7 +67,7 @@ fn main() -> ExitCode {
     }
     let mut reports: Vec<Report> = Vec::new();
     for s in chosen {
-        let r = s.run(None, o.threads, Duration::from_secs(o.seconds));
+        let r = s.run(None, o.effort());
         println!("{}", r.line());
         for (name, story) in &r.failed {
             println!("{name}\n{story}");
@@ -73,10 +86,10 @@ fn main() -> ExitCode {
     if reports.iter().all(|r| r.failed.is_empty()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn bugs(which: &[Mutant], threads: usize, story: bool) -> ExitCode {
+fn bugs(which: &[Mutant], effort: Effort, story: bool) -> ExitCode {
     let mut survived = 0;
     for m in which {
-        let r = m.home().run(Some(*m), threads, Duration::from_mins(10));
+        let r = m.home().run(Some(*m), effort);
         let found = r.failed.first();
         println!(
             "{:<24} {:<14} {:<17} {:>9} states {:>6.1} s  {}",

@@ -1,10 +1,8 @@
 //! The scopes, small and large.
 
-use std::time::Duration;
-
 use tierce_ticket::entry::Regrant;
 
-use crate::check::{self, Report};
+use crate::check::{self, Effort, Report};
 use crate::ledger;
 use crate::mutant::Mutant;
 use crate::scope::{FIRST_ENTRIES, Fault, Rates, Scope, Step};
@@ -42,10 +40,10 @@ impl AnyScope {
         }
     }
     /// Explores it completely, or until it is broken.
-    pub fn run(&self, mutant: Option<Mutant>, threads: usize, limit: Duration) -> Report {
+    pub fn run(&self, mutant: Option<Mutant>, effort: Effort) -> Report {
         match self {
-            AnyScope::Tickets(s) => check::run(s, mutant, threads, limit),
-            AnyScope::Ledger(s) => ledger::check::run(s, mutant, threads, limit),
+            AnyScope::Tickets(s) => check::run(s, mutant, effort),
+            AnyScope::Ledger(s) => ledger::check::run(s, mutant, effort),
         }
     }
 }

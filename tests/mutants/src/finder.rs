@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tierce_model::check::{Effort, Search};
 use tierce_model::mutant::Mutant;
 use tierce_model::scopes::AnyScope;
 use tierce_sim::duties::{self, Duty};
@@ -93,7 +94,8 @@ impl Finder {
 pub(crate) fn in_scope(scope: &AnyScope, glue: Option<Mutant>, limit: Duration) -> Option<Found> {
     let begun = Instant::now();
     let by = format!("model, scope {}", scope.name());
-    let report = match attempt(|| scope.run(glue, threads(), limit)) {
+    let effort = Effort { search: Search::Breadth, threads: threads(), limit };
+    let report = match attempt(|| scope.run(glue, effort)) {
         Ok(report) => report,
         Err(words) => {
             let effort = "an assertion on the way".to_owned();

@@ -37,6 +37,7 @@ pub(crate) fn finder(bug: Bug) -> Finder {
         Bug::ExpiryAlone => Duty("the death of a site is one batch"),
         Bug::VotersChangeAtOnce => Duty("voters change one at a time, T apart"),
         Bug::NewerVotersIgnored => Scope("voters"),
+        Bug::OvertakenAwaited => Duty("what never became final stops nobody"),
         Bug::CountedFromReceipt => Scope("network"),
         Bug::RunsWhenNamed | Bug::ReleasedRunning => Scope("planned-move"),
         Bug::RenewsUnable => Duty("a site that cannot stop things gives up"),

@@ -36,6 +36,7 @@ impl World {
         n.frozen = false;
         n.held.clear();
         n.inbox.clear();
+        n.missed.clear();
         n.told_ready = None;
         // Renewals of an agent reach only what it ordered itself: the rest keeps its deadline.
         n.pinned = n.running.keys().copied().collect();
@@ -77,7 +78,9 @@ impl World {
 
     fn connect(&mut self, i: usize, j: usize) {
         for (x, y) in [(i, j), (j, i)] {
-            if self.weather.connects(x, y) && self.nodes[x].acts() {
+            if !self.nodes[x].acts() {
+                self.nodes[x].missed.insert(y);
+            } else if self.weather.connects(x, y) {
                 let peer = self.nodes[y].name.clone();
                 self.step(x, Input::PeerUp(peer));
             }
@@ -99,6 +102,8 @@ impl World {
         for j in 0..self.nodes.len() {
             if j != i && self.nodes[j].acts() {
                 self.step(j, Input::PeerDown(gone.clone()));
+            } else {
+                self.nodes[j].missed.insert(i);
             }
         }
     }
@@ -177,7 +182,18 @@ impl World {
         }
     }
 
+    /// What its machine has kept for it arrives: first that connections ended and others were made,
+    /// then what came over them.
     fn catch_up(&mut self, i: usize) {
+        for j in std::mem::take(&mut self.nodes[i].missed) {
+            let peer = self.nodes[j].name.clone();
+            if self.nodes[i].acts() {
+                self.step(i, Input::PeerDown(peer.clone()));
+            }
+            if self.nodes[i].acts() && self.nodes[j].member.is_some() && self.weather.connects(i, j) {
+                self.step(i, Input::PeerUp(peer));
+            }
+        }
         for (from, link, envelope) in std::mem::take(&mut self.nodes[i].inbox) {
             self.deliver_late(from, i, link, envelope);
         }

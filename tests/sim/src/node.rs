@@ -59,6 +59,8 @@ pub struct Node {
     pub hung: bool,
     /// What came while the process was frozen.
     pub inbox: Vec<(usize, u64, Envelope)>,
+    /// Whose connection ended or was made anew while it could not be told.
+    pub missed: BTreeSet<usize>,
     /// Outcomes of commands asked here.
     pub outcomes: BTreeMap<RequestId, Outcome>,
     /// Alarms raised.
@@ -95,6 +97,7 @@ impl Node {
             slow_stop: false,
             hung: false,
             inbox: Vec::new(),
+            missed: BTreeSet::new(),
             outcomes: BTreeMap::new(),
             alarms: Vec::new(),
             ready: true,

@@ -20,6 +20,8 @@ impl Holder {
             voters,
             config_index,
             newest_named,
+            settled: _, // the log's, of which this is a prefix
+            settled_config,
             session,
             supersede,
             inherited,
@@ -44,7 +46,8 @@ impl Holder {
             findings: _,
         } = self;
         let left_of = |t: Option<HolderTime>| t.map(|t| t.since(now));
-        (incarnation, voters.len(), timing.promise, config_index, newest_named).hash(into);
+        (incarnation, voters.len(), timing.promise, config_index).hash(into);
+        newest_named.max(settled_config).hash(into);
         (session, supersede, left_of(*inherited), left_of(*deadline)).hash(into);
         (deadline == told, prepared, distrusted.is_some(), leaving, left).hash(into);
         (next_renewal.since(now), next_open.since(now)).hash(into);

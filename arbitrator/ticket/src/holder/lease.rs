@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{HeldTicket, Holder, Request};
 use crate::docket::Docket;
-use crate::ids::{MemberId, RenewalSeq};
+use crate::ids::{ConfigIndex, MemberId, RenewalSeq};
 use crate::limits;
 use crate::message::{Answer, Refused, Renew, Verdict};
 use crate::planted::{Bug, is_planted};
@@ -27,10 +27,9 @@ impl Holder {
         }
         let mut named = Vec::new();
         match &answer.verdict {
-            Verdict::Promised { promise, config_index, revoking } => {
+            Verdict::Promised { promise, revoking, .. } => {
                 let from = if is_planted(Bug::CountedFromReceipt) { now } else { sent };
                 let end = from + self.timing.holder_time_of(*promise);
-                self.newest_named = self.newest_named.max(*config_index);
                 for (ticket, term) in revoking.iter().take(limits::MAX_REVOKING) {
                     if let Some(h) = self.tickets.get_mut(ticket)
                         && h.term == *term
@@ -45,16 +44,40 @@ impl Holder {
             }
             Verdict::Refused(why) => lease.last_refusal = Some(*why),
         }
+        if let Verdict::Promised { config_index, .. } = &answer.verdict {
+            self.name_configuration(*config_index);
+        }
         for ticket in named {
             self.wake(ticket);
         }
         self.reckon();
     }
 
+    /// A configuration is in somebody's log. One whose place holds something else in what is final
+    /// here can never become final, and no quorum of it can decide anything: it does not count.
+    pub(super) fn name_configuration(&mut self, index: ConfigIndex) {
+        if index.0 > self.settled.0 || is_planted(Bug::OvertakenAwaited) {
+            self.newest_named = self.newest_named.max(index);
+        }
+    }
+
+    /// What is final here has grown.
+    pub(super) fn note_final(&mut self, docket: &Docket) {
+        self.settled = docket.applied();
+        self.settled_config = docket.config_index();
+        let overtaken =
+            self.newest_named.0 <= self.settled.0 && self.newest_named > self.settled_config;
+        if overtaken && !is_planted(Bug::OvertakenAwaited) {
+            self.newest_named = self.settled_config;
+            self.reckon();
+        }
+    }
+
     /// R12: D from the leases, by the newest configuration that any answer named. While that is one
     /// this member does not have, D stays where it is.
     pub(super) fn reckon(&mut self) {
-        if self.newest_named > self.config_index && !is_planted(Bug::NewerVotersIgnored) {
+        let newest = self.newest_named.max(self.settled_config);
+        if newest > self.config_index && !is_planted(Bug::NewerVotersIgnored) {
             return;
         }
         let own = quorum::reached_by_majority(&self.voters, |v| {

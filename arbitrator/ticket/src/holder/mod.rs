@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::audit::{ClockAudit, Finding};
 use crate::docket::{Docket, SessionState};
 use crate::ids::{
-    ConfigIndex, Incarnation, MemberId, MemberName, RenewalSeq, SessionId, Term, TicketId,
+    ConfigIndex, Incarnation, LogIndex, MemberId, MemberName, RenewalSeq, SessionId, Term, TicketId,
 };
 use crate::message::{Refused, Renew};
 use crate::time::HolderTime;
@@ -187,7 +187,12 @@ pub struct Holder {
     timing: Timing,
     voters: BTreeSet<MemberId>,
     config_index: ConfigIndex,
+    /// The newest that an answer named or this member's log held, and that may yet become final.
     newest_named: ConfigIndex,
+    /// Up to here entries are final: what stands here is what is final here.
+    settled: LogIndex,
+    /// The newest configuration that is final.
+    settled_config: ConfigIndex,
     session: Option<SessionId>,
     supersede: Option<SessionId>,
     inherited: Option<HolderTime>,
@@ -226,6 +231,8 @@ impl Holder {
             voters: BTreeSet::new(),
             config_index: ConfigIndex(0),
             newest_named: ConfigIndex(0),
+            settled: LogIndex(0),
+            settled_config: ConfigIndex(0),
             session: None,
             supersede: None,
             inherited: None,
@@ -301,7 +308,7 @@ impl Holder {
         timing: Timing,
     ) {
         self.config_index = index;
-        self.newest_named = self.newest_named.max(index);
+        self.name_configuration(index);
         self.leases.retain(|v, _| voters.contains(v));
         self.voters = voters;
         self.timing = timing;

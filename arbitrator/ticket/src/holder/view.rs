@@ -13,6 +13,7 @@ impl Holder {
     /// Takes in the docket after applied entries (R13: only the own log view counts). `touched`: the
     /// tickets that they may have changed.
     pub fn docket_changed(&mut self, now: HolderTime, docket: &Docket, touched: &Touched) {
+        self.note_final(docket);
         let other_session = self.find_session(now, docket);
         if !touched.all && !other_session {
             for id in &touched.tickets {

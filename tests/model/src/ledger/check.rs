@@ -1,7 +1,5 @@
 //! The properties of the ledger, and the run of one of its scopes.
 
-use std::time::Duration;
-
 use stateright::{Model, Property};
 
 use super::action::{self, Act};
@@ -9,7 +7,7 @@ use super::past::{Breach, Sign};
 use super::scope::Scope;
 use super::state::Cluster;
 use super::{heal, story};
-use crate::check::{Report, explore};
+use crate::check::{Effort, Report, explore};
 use crate::mutant::Mutant;
 
 /// Of so many states one is healed to see that a leader is found.
@@ -88,7 +86,7 @@ impl Model for Checked {
 }
 
 /// Explores one scope completely, or until it is broken.
-pub fn run(scope: &Scope, mutant: Option<Mutant>, threads: usize, limit: Duration) -> Report {
+pub fn run(scope: &Scope, mutant: Option<Mutant>, effort: Effort) -> Report {
     let model = Checked { scope: scope.clone(), mutant };
-    explore(scope.name, model, threads, limit, story::tell)
+    explore(scope.name, model, effort, story::tell)
 }

@@ -49,6 +49,7 @@ pub const ALL: &[Duty] = &[
     Duty { name: "all founders found", rule: "R7", tell: founding },
     Duty { name: "the death of a site is one batch", rule: "R10", tell: one_batch },
     Duty { name: "voters change one at a time, T apart", rule: "R11", tell: changes_apart },
+    Duty { name: "what never became final stops nobody", rule: "R12", tell: never_final },
     Duty { name: "a site that cannot stop things gives up", rule: "R15", tell: hung_runner },
     Duty { name: "a node ends before its coordinator", rule: "R16", tell: node_ends_first },
     Duty { name: "a paused guest distrusts its clock", rule: "clock audit", tell: paused_guest },
@@ -98,6 +99,27 @@ fn vote_outlives() {
         w.heal();
         w.run_for(3_000);
     }
+}
+
+/// The holder leads, writes new lease times and is cut off with them: the others, who decide something
+/// else, never hear of them. Nobody waits for them any more once it is back.
+fn never_final() {
+    let mut seen = 0;
+    for seed in 0..20 {
+        let mut w = World::with_ticket(seed, 2, 1, Mode::Auto);
+        if w.leader() != Some(0) || w.runs_at(WEB) != Some("a") {
+            continue;
+        }
+        seen += 1;
+        let promise = w.timing.promise.mul_f64(1.25);
+        w.ask(0, Command::SetTiming(Timing { promise, ..w.timing }));
+        w.cut_off(0);
+        w.run_for(500);
+        w.heal();
+        w.run_for(5_000);
+        assert!(w.runs_at(WEB).is_some(), "seed {seed}: it runs nowhere\n{}", tail(&w.log));
+    }
+    assert!(seen > 3, "the holder leads in {seen} of 20 stories only");
 }
 
 /// A session is superseded, and the new one fenced. A voter of that restarts alone: it must not take

@@ -162,14 +162,16 @@ fn run(cli: &Cli, mut rig: Rig, kinds: &[Kind], seed: u64) -> anyhow::Result<boo
     let begun = Instant::now();
     let mut tally = Tally::new(kinds, cli.fired);
     while begun.elapsed() < minutes(cli) {
-        let plan = rig.plan(tally.turn(), kinds)?;
         let round = tally.rounds();
-        println!("{round:>4} {:>5} s  {plan}", begun.elapsed().as_secs());
-        let verdict = match rig.round(&plan) {
-            Ok(verdict) => verdict,
+        let done = rig.plan(tally.turn(), kinds).and_then(|plan| {
+            println!("{round:>4} {:>5} s  {plan}", begun.elapsed().as_secs());
+            Ok((rig.round(&plan)?, plan))
+        });
+        let (verdict, plan) = match done {
+            Ok(done) => done,
             Err(error) => {
                 println!("FAILED: {error:#}\nfiles are kept in {}", keep(&mut rig));
-                note(json!({ "round": round, "faults": plan.faults, "error": error.to_string() }))?;
+                note(json!({ "round": round, "error": error.to_string() }))?;
                 tally.add_endless();
                 break;
             }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tierce_rig::net::{Look, Net, Rule};
 use tierce_rig::tierce::{Cluster, Options, THIRD, other};
-use tierce_rig::{Machine, Mono, Programs, Stop, Witness, until};
+use tierce_rig::{Disk, Machine, Mono, Programs, Stop, Witness, own_mounts, until};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -206,6 +206,23 @@ fn the_witness_tells_when_it_was_killed_and_when_it_was_stopped() {
     let late = lives[1].to.ms_since(off);
     assert!((-50.0..50.0).contains(&late), "killed at {off}, said to have lived {late} ms more");
     assert_eq!(witness.actions().iter().filter(|a| a.start).count(), 2, "the second found it up");
+}
+
+#[test]
+fn a_full_disk_that_was_emptied_stays_so_when_its_power_is_cut() {
+    if !may_run() {
+        return;
+    }
+    own_mounts().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (at, megabyte) = (dir.path().join("disk"), vec![1; 1 << 20]);
+    let disk = Disk::new(&at).unwrap();
+    disk.fill().unwrap();
+    assert!(std::fs::write(at.join("one"), &megabyte).is_err());
+    disk.empty().unwrap();
+    disk.cut().unwrap();
+    disk.again().unwrap();
+    std::fs::write(at.join("two"), &megabyte).unwrap();
 }
 
 /// The programs of the workspace: built here and now if they are not there yet.

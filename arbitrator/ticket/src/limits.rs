@@ -24,9 +24,11 @@ pub const MAX_ADDRESSES: usize = 8;
 pub const ADDRESS_BYTES: usize = 262;
 /// Reasons, causes and operator notes that go into the ledger.
 pub const NOTE_BYTES: usize = 255;
-/// Tickets being taken back from one session at the same time: they are named in every answer,
+/// Tickets being taken back from one session, and those that were: they are named in every answer,
 /// which must fit one datagram of 1,200 bytes.
 pub const MAX_REVOKING: usize = 200;
+/// Tickets that were taken back from one session, after which its site opens a new one.
+pub const MAX_TAKEN: usize = 50;
 /// Fence requests that a voter keeps waiting for its timers.
 pub const MAX_PENDING_FENCES: usize = 64;
 /// Client commands waiting for their outcome at one member.

@@ -88,6 +88,10 @@ bugs! {
     NewerVotersIgnored = "newer-voters-ignored" breaks "R12";
     /// A configuration that was overtaken before it was final is waited for, for good.
     OvertakenAwaited = "overtaken-awaited" breaks "R12";
+    /// What was taken back is named no more once that is final, though its site may not know.
+    TakenForgotten = "taken-forgotten" breaks "R3";
+    /// What is being taken back is started again while the site's own log does not show it.
+    TakenStarted = "taken-started" breaks "R13";
     /// A site runs what it is only named as the successor for.
     RunsWhenNamed = "runs-when-named" breaks "R13";
     /// A site runs on when its lease ends.

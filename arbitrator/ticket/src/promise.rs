@@ -8,7 +8,7 @@
 //! Invariants: `never_promise_fenced` (R3), `fence_only_after_timer` (R2), both asserted where the
 //! decision is made.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::docket::{Docket, SessionState};
@@ -99,9 +99,7 @@ impl Promises {
             *until = (*until).max(now + promise);
         }
         self.pending.retain(|p| p.target != FenceTarget::Session(session));
-        let mut revoking: BTreeSet<(TicketId, Term)> =
-            docket.taking_back(session).into_iter().collect();
-        revoking.extend(self.fenced_tickets(docket));
+        let mut revoking = docket.not_extended(session);
         if is_planted(Bug::TakeBackNotNamed) {
             revoking.clear();
         }
@@ -111,20 +109,6 @@ impl Promises {
             "never_promise_fenced (R3)"
         );
         Verdict::Promised { promise, config_index, revoking: revoking.into_iter().collect() }
-    }
-
-    /// Tickets that this voter has fenced, as long as the docket has not moved past their terms.
-    fn fenced_tickets<'a>(
-        &'a self,
-        docket: &'a Docket,
-    ) -> impl Iterator<Item = (TicketId, Term)> + 'a {
-        self.fences.keys().filter_map(move |t| match t {
-            FenceTarget::Ticket(id, term) => {
-                let still = docket.ticket(*id).is_some_and(|t| t.last_term <= *term);
-                still.then_some((*id, *term))
-            }
-            FenceTarget::Session(_) => None,
-        })
     }
 
     /// A session was opened: it counts as promised from here on, so that nobody is fenced between

@@ -36,7 +36,11 @@ struct Options {
 
 impl Options {
     fn effort(&self) -> Effort {
-        Effort { search: self.search, threads: self.threads, limit: Duration::from_secs(self.seconds) }
+        Effort {
+            search: self.search,
+            threads: self.threads,
+            limit: Duration::from_secs(self.seconds),
+        }
     }
 }
 

@@ -190,6 +190,16 @@ fn decisions(core: &Scope) -> Vec<Scope> {
             ..core.clone()
         },
         Scope {
+            name: "taken-unseen",
+            words: "a ticket is taken back and granted again before its site knows of either",
+            budget: &[(Fault::TakeBack, 1)],
+            lag: &[0],
+            max_log: FIRST_ENTRIES + 3,
+            sometimes: &[Sign::TakenBack],
+            live: false, // the operator's grant is not in the good schedule
+            ..core.clone()
+        },
+        Scope {
             name: "timing",
             words: "T is lowered; a restarted voter waits out the largest that it ever promised",
             promise: 6,

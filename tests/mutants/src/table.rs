@@ -43,6 +43,7 @@ pub(crate) fn finder(bug: Bug) -> Finder {
         Bug::RenewsUnable => Duty("a site that cannot stop things gives up"),
         Bug::DelegatedUnscaled => Duty("a node ends before its coordinator"),
         Bug::ReleasedRunsAgain => Scope("called-off"),
+        Bug::TakenForgotten | Bug::TakenStarted => Scope("taken-unseen"),
         Bug::TakeBackNotNamed | Bug::TakeBackAtOnce => Scope("take-back"),
         Bug::OpeningNotPromised => Scope("coordinator"),
         Bug::AuditBlind => Duty("a paused guest distrusts its clock"),

@@ -190,7 +190,8 @@ impl World {
             if self.nodes[i].acts() {
                 self.step(i, Input::PeerDown(peer.clone()));
             }
-            if self.nodes[i].acts() && self.nodes[j].member.is_some() && self.weather.connects(i, j) {
+            if self.nodes[i].acts() && self.nodes[j].member.is_some() && self.weather.connects(i, j)
+            {
                 self.step(i, Input::PeerUp(peer));
             }
         }

@@ -100,7 +100,7 @@ impl Docket {
             && s.state == SessionState::Open
             && s.site == *site
         {
-            s.state = SessionState::Closed;
+            s.end(SessionState::Closed);
             handed = Some(old);
             for t in self.tickets.values_mut() {
                 if let Holding::Held { session, .. } = &mut t.holding
@@ -110,7 +110,12 @@ impl Docket {
                 }
             }
         }
-        let session = Session { site: site.clone(), incarnation, state: SessionState::Open };
+        let session = Session {
+            site: site.clone(),
+            incarnation,
+            state: SessionState::Open,
+            taken: BTreeSet::new(),
+        };
         self.sessions.insert(id, session);
         Ok(Event::SessionOpened { session: id, site: site.clone(), supersedes: handed })
     }
@@ -120,7 +125,7 @@ impl Docket {
             return Err("it still holds tickets".to_owned());
         }
         let s = self.open(session)?;
-        s.state = SessionState::Closed;
+        s.end(SessionState::Closed);
         Ok(Event::SessionClosed { session, site: s.site.clone() })
     }
 
@@ -154,7 +159,7 @@ impl Docket {
     ) -> Result<Event, Skip> {
         let proof = self.evidence(FenceTarget::Session(session), votes)?;
         let s = self.open(session)?;
-        s.state = SessionState::Expired(proof);
+        s.end(SessionState::Expired(proof));
         let site = s.site.clone();
         let mut tickets = 0;
         for t in self.tickets.values_mut() {
@@ -294,8 +299,8 @@ impl Docket {
         note: &Note,
     ) -> Result<Event, Skip> {
         let session = self.held(ticket, term)?.holder().map(|h| h.0);
-        if session.is_some_and(|s| self.taking_back(s).len() >= limits::MAX_REVOKING) {
-            return Err("too many tickets are being taken back at once".to_owned());
+        if session.is_some_and(|s| self.not_extended(s).len() >= limits::MAX_REVOKING) {
+            return Err("too many tickets are being taken back from one session".to_owned());
         }
         let t = self.held(ticket, term)?;
         let Holding::Held { taking_back, handover, .. } = &mut t.holding else {
@@ -326,6 +331,11 @@ impl Docket {
         };
         let (session, site) = (*session, site.clone());
         t.lose(entry, session, &site, proof);
+        if let Ok(s) = self.open(session)
+            && !is_planted(Bug::TakenForgotten)
+        {
+            s.taken.insert((ticket, term));
+        }
         Ok(Event::TicketLost { ticket, site, term, proof })
     }
 

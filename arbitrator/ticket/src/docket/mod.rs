@@ -121,6 +121,13 @@ impl Docket {
         };
         self.revoking.iter().filter_map(|id| self.tickets.get(id)).filter_map(back).collect()
     }
+    /// Tickets and terms that an answer to `session` names as not extended: those that are being taken
+    /// back, and those that were, which its site may not know yet.
+    pub fn not_extended(&self, session: SessionId) -> BTreeSet<(TicketId, Term)> {
+        let mut all: BTreeSet<_> = self.taking_back(session).into_iter().collect();
+        all.extend(self.session(session).into_iter().flat_map(|s| &s.taken));
+        all
+    }
     /// Tickets that want a holder or wait out a one-move window.
     pub fn watched(&self) -> impl Iterator<Item = &Ticket> {
         self.watched.iter().filter_map(|id| self.tickets.get(id))

@@ -21,6 +21,17 @@ pub struct Session {
     pub incarnation: Incarnation,
     /// Open, or how it ended.
     pub state: SessionState,
+    /// What was taken back from it while it was open. Its site may not know yet, however long ago that
+    /// was: every answer names these as long as the session is open.
+    pub taken: BTreeSet<(TicketId, Term)>,
+}
+
+impl Session {
+    /// It is over: nobody answers its renewals any more, so nothing needs to be named in them.
+    pub(super) fn end(&mut self, state: SessionState) {
+        self.state = state;
+        self.taken.clear();
+    }
 }
 
 /// Whether a session lives.

@@ -133,8 +133,11 @@ impl Holder {
             return; // R15
         }
         let fenced = self.leases.values().any(|l| l.last_refusal == Some(Refused::Fenced));
-        if fenced && now >= self.next_open && !self.leaving {
-            // A minority fenced this session: without a new one it would be lost for good there.
+        let taken = docket.session(session).map_or(0, |s| s.taken.len());
+        let crowded = taken >= limits::MAX_TAKEN;
+        if (fenced || crowded) && now >= self.next_open && !self.leaving {
+            // A minority fenced this session: without a new one it would be lost for good there. Or
+            // much was taken back from it, which every answer names until a new one begins.
             self.next_open = now + self.timing.renew_every * 2;
             self.supersede = Some(session);
             self.requests.push_back(Request::Open(Some(session)));

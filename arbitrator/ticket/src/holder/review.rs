@@ -184,6 +184,7 @@ impl Holder {
         // R17: a release that was asked for may come at any time, even after the handover was called
         // off. So this term never runs again: it is released, and granted anew.
         let asked = h.release_asked.is_some() && !is_planted(Bug::ReleasedRunsAgain);
+        let going = !h.frozen.is_empty();
         match (phase, reason) {
             (Phase::Stopped, _) if asked && release_due => {
                 if let Some(session) = session {
@@ -192,6 +193,10 @@ impl Holder {
                 }
             }
             (Phase::Stopped, _) if asked => {}
+            // It is being taken back, which this member's own log may not show yet. Started anew it
+            // would run under the session's deadline where its own has been forgotten with the stop.
+            (Phase::Stopped | Phase::Inherited, None)
+                if going && !is_planted(Bug::TakenStarted) => {}
             (Phase::Stopped | Phase::Inherited, None) => {
                 h.phase = Phase::Running;
                 let other = u64::from(is_planted(Bug::OtherTermTold));

@@ -250,7 +250,9 @@ impl Member {
         let due = f.promises.due(now.voter, &f.docket);
         let new = due.iter().map(|(_, vote)| *vote).filter(|v| !f.own_durable.contains(&v.target));
         let new: Vec<FenceVote> = new.collect();
-        new.into_iter().for_each(|vote| self.write_vote(now, vote));
+        for vote in new {
+            self.write_vote(now, vote);
+        }
         for (asked_by, vote) in due {
             if let Some(name) = self.name_of(asked_by) {
                 let reply =

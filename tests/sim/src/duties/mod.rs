@@ -10,6 +10,7 @@ use tierce_ticket::delegation::{Delegated, Remaining};
 use tierce_ticket::docket::Docket;
 use tierce_ticket::entry::{FenceTarget, Mode};
 use tierce_ticket::ids::{Term, TicketId};
+use tierce_ticket::limits;
 use tierce_ticket::member::{Alarm, Member, Standing};
 use tierce_ticket::time::HolderTime;
 use tierce_ticket::timing::{Profile, Timing};
@@ -40,6 +41,8 @@ pub const ALL: &[Duty] = &[
         rule: "R3",
         tell: docket_of_vote,
     },
+    Duty { name: "what was taken back is named for good", rule: "R3", tell: taken_unseen },
+    Duty { name: "a session from which much was taken ends", rule: "R3", tell: much_taken },
     Duty { name: "an older copy of a store stays out", rule: "R5", tell: older_copy },
     Duty { name: "a failed write ends the member", rule: "R6", tell: failed_write },
     Duty { name: "a leader that hears nobody steps down", rule: "R7", tell: deaf_leader },
@@ -151,6 +154,52 @@ fn docket_of_vote() {
     assert!(voted(&w), "a vote is remembered\n{}", tail(&w.log));
     assert!(applied(&w) >= under, "it stands before its vote\n{}", tail(&w.log));
     assert_ne!(session(&w, 2), Some(old), "the old session is open again\n{}", tail(&w.log));
+}
+
+/// The holder neither hears that its ticket is taken back nor that it is granted to the other site, and
+/// comes back. What it still believes must be contradicted by every voter that knows better.
+fn taken_unseen() {
+    for seed in 0..20 {
+        let mut w = World::with_ticket(seed, 2, 1, Mode::Manual);
+        take_back_unseen(&mut w);
+        w.done(1, Command::Grant { name: ticket("web"), to: name("b") });
+        assert!(w.run_until(1_000, |w| w.runs_at(WEB) == Some("b")), "{}", tail(&w.log));
+        w.heal();
+        w.run_for(3_000);
+        assert_eq!(w.runs_at(WEB), Some("b"), "{}", tail(&w.log));
+    }
+}
+
+/// Takes the ticket back from a, which hears nobody and is heard by all: its session stays alive.
+fn take_back_unseen(w: &mut World) {
+    w.weather.cut.extend([(1, 0), (2, 0)]);
+    assert!(w.run_until(5_000, |w| matches!(w.leader(), Some(1 | 2))), "{}", tail(&w.log));
+    w.run_for(500);
+    w.done(1, Command::TakeBack { name: ticket("web"), note: "x".to_owned() });
+    assert!(w.run_until(5_000, |w| w.holder_of(1, WEB).is_none()), "{}", tail(&w.log));
+}
+
+/// All that is named in every answer must have an end.
+fn much_taken() {
+    let mut w = World::with_ticket(31, 2, 1, Mode::Manual);
+    let session = |w: &World| {
+        let docket = w.nodes[1].member.as_ref().and_then(Member::docket)?;
+        let id = docket.session_of(&name("a"))?;
+        Some((id, docket.session(id)?.taken.len()))
+    };
+    let first = session(&w).expect("a has a session").0;
+    for n in 1..=limits::MAX_TAKEN {
+        take_back_unseen(&mut w);
+        assert_eq!(session(&w), Some((first, n)), "{}", tail(&w.log));
+        w.heal();
+        w.run_for(1_000);
+        if n < limits::MAX_TAKEN {
+            w.done(1, Command::Grant { name: ticket("web"), to: name("a") });
+            assert!(w.run_until(1_000, |w| w.runs_at(WEB) == Some("a")), "{}", tail(&w.log));
+        }
+    }
+    let (now, taken) = session(&w).expect("a has a session");
+    assert!(now != first && taken == 0, "{now} names {taken}\n{}", tail(&w.log));
 }
 
 /// A backup of a voter's store is put back into a machine that was off, and started again and again.

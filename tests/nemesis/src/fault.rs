@@ -268,7 +268,10 @@ impl Fault {
             // The guard may have ended it in the meantime, which is its duty.
             Undo::GoOn => drop(cluster.freeze_daemon(member, false)),
             Undo::Thaw(frozen) => drop(frozen),
-            Undo::Empty => cluster.disk(member).map_or(Ok(()), tierce_rig::Disk::empty)?,
+            Undo::Empty => {
+                cluster.disk(member).map_or(Ok(()), tierce_rig::Disk::empty)?;
+                cluster.look_again()?;
+            }
             Undo::PowerOn => cluster.power_on(member)?,
             Undo::SetClock => clocks[member].set(0)?,
         }

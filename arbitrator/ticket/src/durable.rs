@@ -29,7 +29,8 @@ pub enum Record {
     Fence(FenceVote),
     /// The largest T ever promised (R1, R2).
     MaxPromise(Duration),
-    /// How far another member's store had come when it was last heard of (R5).
+    /// How far another member's store had come when it was last heard of (R5). This store's own: it was
+    /// found to be a copy of what had come so far, and is not used any more.
     Seen {
         /// Whose.
         store: StoreId,
@@ -79,7 +80,7 @@ pub struct Durable {
     pub fences: BTreeMap<FenceTarget, FenceVote>,
     /// Largest T ever promised.
     pub max_promise: Duration,
-    /// How far other stores had come, and in which start.
+    /// How far other stores had come, and in which start; this one itself if it was found out.
     pub seen: BTreeMap<StoreId, (Age, Incarnation)>,
 }
 

@@ -50,6 +50,8 @@ bugs! {
     NoQuarantine = "no-quarantine" breaks "R4";
     /// An older copy of a store takes part.
     OlderStoreTakesPart = "older-store-takes-part" breaks "R5";
+    /// A copy that was found out does not know it any more after its next start.
+    FoundOutForgotten = "found-out-forgotten" breaks "R5";
     /// A failed write counts as done.
     WriteErrorIgnored = "write-error-ignored" breaks "R6";
     /// A member votes for each who asks, in the same ballot.

@@ -18,7 +18,7 @@ use super::commands::Origin;
 use super::{Alarm, Member, PlannedMember, Standing};
 use crate::command::{Outcome, Refusal, RefusalCode};
 use crate::configuration::{Configuration, MemberInfo, Role};
-use crate::durable::{Age, Durable, Record};
+use crate::durable::{Durable, Record};
 use crate::entry::{Entry, Payload};
 use crate::ids::{
     Ballot, ClusterId, Generation, Incarnation, LogIndex, MemberId, MemberName, StoreId,
@@ -104,8 +104,7 @@ impl Member {
             Some((boot, _)) if boot != self.settings.boot => {}
             Some((_, HelloReply::Known)) => self.vouched_by(now, from),
             Some((_, HelloReply::Older { seen })) => {
-                let own = Age { written: self.written, ..self.settings.age };
-                self.out(Alarm::OlderStore { own, seen, by: from.clone() });
+                self.found_older(seen, from.clone());
             }
             Some((_, HelloReply::Stranger)) => {
                 let new = self.standing == Standing::Unformed && cluster != ClusterId::default();

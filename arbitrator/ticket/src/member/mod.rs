@@ -315,6 +315,7 @@ impl Member {
             next_report: now.voter,
             settings,
         };
+        let found_out = durable.seen.get(&member.settings.store).map(|(age, _)| *age);
         if durable.identity.is_some() {
             member.form(durable, now)?;
             let alone = member
@@ -322,6 +323,10 @@ impl Member {
                 .as_ref()
                 .is_some_and(|f| f.ledger.configuration().0.voters.len() == 1);
             member.standing = if alone { Standing::TakingPart } else { Standing::Confirming };
+            if let Some(seen) = found_out {
+                let (own, by) = (member.settings.age, member.settings.name.clone());
+                member.out(Alarm::OlderStore { own, seen, by });
+            }
             member.pump(now);
         }
         Ok(member)

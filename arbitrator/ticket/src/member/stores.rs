@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Alarm, Member, Standing};
+use super::{Alarm, Effect, Member, Standing};
 use crate::durable::{Age, Durable, Record};
 use crate::ids::{ClusterId, Incarnation, MemberId, MemberName, StoreId};
 use crate::message::{Hello, HelloReply};
@@ -107,6 +107,20 @@ impl Member {
             self.standing = Standing::TakingPart;
             self.stores.vouched.clear();
             self.note_sightings();
+        }
+    }
+
+    /// Somebody has seen this store further on. That is written into it: after its next start the one
+    /// who knows may be out of reach.
+    pub(super) fn found_older(&mut self, seen: Age, by: MemberName) {
+        let own = Age { written: self.written, ..self.settings.age };
+        let news = !matches!(self.standing, Standing::Out(Alarm::OlderStore { .. }));
+        self.out(Alarm::OlderStore { own, seen, by });
+        if news && self.formed.is_some() && !is_planted(Bug::FoundOutForgotten) {
+            let (store, boot) = (self.settings.store, self.settings.boot);
+            let records = vec![Record::Seen { store, age: seen, boot }];
+            let id = self.new_batch(&records);
+            self.effects.push_back(Effect::Persist { id, records });
         }
     }
 

@@ -44,6 +44,7 @@ pub const ALL: &[Duty] = &[
     Duty { name: "what was taken back is named for good", rule: "R3", tell: taken_unseen },
     Duty { name: "a session from which much was taken ends", rule: "R3", tell: much_taken },
     Duty { name: "an older copy of a store stays out", rule: "R5", tell: older_copy },
+    Duty { name: "a copy that was found out stays out", rule: "R5", tell: found_out },
     Duty { name: "a failed write ends the member", rule: "R6", tell: failed_write },
     Duty { name: "a leader that hears nobody steps down", rule: "R7", tell: deaf_leader },
     Duty { name: "one that comes back unseats nobody", rule: "R7", tell: comes_back },
@@ -221,6 +222,33 @@ fn older_copy() {
         w.crash(n % 2);
         w.start(n % 2);
     }
+}
+
+/// One peer knows that the store is a copy, tells it, and is gone when it starts again.
+fn found_out() {
+    let mut w = World::with_ticket(19, 2, 1, Mode::Auto);
+    w.run_for(100);
+    let copy = w.copy_store(2);
+    // Only b sees how far it comes.
+    w.power_off(0);
+    w.run_for(3_000);
+    w.done(1, Command::Hold { name: ticket("web"), note: "x".to_owned() });
+    w.power_off(2);
+    w.restore_store(2, copy);
+    w.start(2);
+    let out = |w: &World| {
+        let standing = w.nodes[2].member.as_ref().map(Member::standing);
+        matches!(standing, Some(Standing::Out(Alarm::OlderStore { .. })))
+    };
+    assert!(w.run_until(3_000, out), "{}", tail(&w.log));
+    w.run_for(100);
+    // The next time b is not there.
+    w.power_off(2);
+    w.power_off(1);
+    w.start(0);
+    w.start(2);
+    w.run_for(3 * w.timing.promise.as_millis() as u64);
+    assert!(out(&w), "it takes part again\n{}", tail(&w.log));
 }
 
 /// A voter whose disk fails says nothing more; what it said before is there when it comes back.

@@ -13,7 +13,7 @@ use crate::time::Now;
 impl Member {
     pub(super) fn receive(&mut self, now: Now, from: &MemberName, envelope: Envelope) {
         let Envelope { cluster, from: id, written, message } = envelope;
-        self.sight(now, from, written);
+        self.sight(now, from, id, written);
         match message {
             Message::Hello(hello) => return self.hello(now, from, cluster, id, written, &hello),
             Message::Founding(c) => return self.founding(now, from, &c),

@@ -125,10 +125,15 @@ impl Member {
     }
 
     /// Remembers how far a peer's store has come, by what it says with each message.
-    /// That is written down with the next record, or after a moment.
-    pub(super) fn sight(&mut self, now: Now, from: &MemberName, written: u64) {
+    /// That is written down with the next record, or after a moment. A message may come late, from
+    /// before its sender lost its store: the number that it had then is another one.
+    pub(super) fn sight(&mut self, now: Now, from: &MemberName, id: MemberId, written: u64) {
         let Some(f) = &self.formed else { return };
         let Some(hello) = self.peers.get(from).and_then(|p| p.hello.as_ref()) else { return };
+        let its = f.ledger.configuration().0.member(id).map(|m| m.store);
+        if its != Some(hello.store) {
+            return;
+        }
         let Some(s) = self.stores.seen.get_mut(&hello.store) else { return };
         if s.age.written < written && s.age.opened == hello.opened && s.boot == hello.boot {
             s.age.written = written;

@@ -188,7 +188,9 @@ fn explore(all: &[Planted], only: Option<&str>, limit: Duration) {
         let chosen = scopes.iter().filter(|s| only.is_none_or(|o| s.name().contains(o)));
         chosen.for_each(|s| say(Finder::Scope(s.name()).find(bug, limit)));
         if only.is_none() {
-            duties::ALL.iter().for_each(|d| say(Finder::Duty(d.name).find(bug, limit)));
+            for duty in duties::ALL {
+                say(Finder::Duty(duty.name).find(bug, limit));
+            }
             say(Finder::Seeds.find(bug, limit));
         }
     }

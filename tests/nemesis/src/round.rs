@@ -71,7 +71,9 @@ impl Rig {
             for (fault, undo) in ended {
                 if fault.kind.freezes_machine() {
                     let freeze = freezes.iter_mut().find(|f| f.site == fault.member);
-                    freeze.into_iter().for_each(|f| f.thawed = Mono::now());
+                    if let Some(freeze) = freeze {
+                        freeze.thawed = Mono::now();
+                    }
                 }
                 fault.end(&mut self.cluster, &self.clocks, undo)?;
             }

@@ -58,6 +58,7 @@ mod sector;
 mod segment;
 mod session;
 mod store;
+mod sync;
 mod writer;
 
 pub use error::{IndexError, StoreError};

@@ -11,16 +11,17 @@
 //! A failed store fails all its batches from then on (R6) and leaves the others alone.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::TrySendError;
+use std::sync::{Arc, PoisonError};
 
 use crate::error::StoreError;
 use crate::ids::Seq;
 use crate::limits::{BATCH_MAX_BYTES, GROUP_MAX_BYTES, GROUP_MAX_COMMANDS};
 use crate::record::{OwnedRecord, RecordRef, batch_bytes};
 use crate::store::Store;
+use crate::sync::{AtomicU64, Builder, JoinHandle, Mutex, MutexGuard};
+use crate::sync::{Receiver, SyncSender, sync_channel};
 
 /// Names a store within one writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,7 +95,7 @@ impl Writer {
             arrivals: Arc::clone(&arrivals),
             on_done: Box::new(on_done),
         };
-        let thread = std::thread::Builder::new()
+        let thread = Builder::new()
             .name("tierce-journal".to_owned())
             .spawn(move || worker.run(&commands))?;
         let next_key = AtomicU64::new(1);
@@ -254,3 +255,6 @@ fn run_length(group: &VecDeque<Command>) -> usize {
         }
     }
 }
+
+#[cfg(test)]
+mod orders;

@@ -12,9 +12,10 @@
 //! `HLC_MAX_LEAD` ahead of the wall.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::limits::HLC_MAX_LEAD;
+use crate::sync::AtomicU64;
 
 const COUNTER_BITS: u32 = 16;
 const MAX_LEAD_MS: u64 = HLC_MAX_LEAD.as_millis() as u64;
@@ -106,48 +107,57 @@ impl HlcClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::tried::alone;
 
     #[test]
     fn stamps_increase_even_when_the_wall_clock_steps_back_an_hour() {
-        let clock = HlcClock::new();
-        let mut last = Hlc(0);
-        for wall in [10_000_000, 10_000_000, 6_400_000, 6_400_001, 10_000_001] {
-            let next = clock.tick(wall);
-            assert!(next > last, "{next} after {last}");
-            last = next;
-        }
-        assert_eq!(last.wall_ms(), 10_000_001, "the wall takes over again once it caught up");
+        alone(|| {
+            let clock = HlcClock::new();
+            let mut last = Hlc(0);
+            for wall in [10_000_000, 10_000_000, 6_400_000, 6_400_001, 10_000_001] {
+                let next = clock.tick(wall);
+                assert!(next > last, "{next} after {last}");
+                last = next;
+            }
+            assert_eq!(last.wall_ms(), 10_000_001, "the wall takes over again once it caught up");
+        });
     }
 
     #[test]
     fn a_received_stamp_is_exceeded_by_the_next_one() {
-        let clock = HlcClock::new();
-        clock.tick(1_000);
-        let remote = Hlc::at(1_500);
-        assert_eq!(clock.observe(remote, 1_000), Observed::Merged);
-        assert!(clock.tick(1_000) > remote);
+        alone(|| {
+            let clock = HlcClock::new();
+            clock.tick(1_000);
+            let remote = Hlc::at(1_500);
+            assert_eq!(clock.observe(remote, 1_000), Observed::Merged);
+            assert!(clock.tick(1_000) > remote);
+        });
     }
 
     #[test]
     fn a_wild_stamp_never_moves_the_clock_however_often_it_comes() {
-        let clock = HlcClock::new();
-        let before = clock.tick(1_000_000);
-        for _ in 0..1_000 {
-            let next = Hlc::at(clock.last().wall_ms() + MAX_LEAD_MS + 1);
-            assert_eq!(clock.observe(next, 1_000_000), Observed::Ahead);
-            assert_eq!(clock.observe(Hlc(u64::MAX), 1_000_000), Observed::Ahead);
-        }
-        assert_eq!(clock.last(), before);
-        // Creeping forward just inside the bound ends at the bound.
-        for _ in 0..1_000 {
-            clock.observe(Hlc::at(clock.last().wall_ms() + 59_000), 1_000_000);
-        }
-        assert!(clock.last().wall_ms() <= 1_000_000 + MAX_LEAD_MS);
+        alone(|| {
+            let clock = HlcClock::new();
+            let before = clock.tick(1_000_000);
+            for _ in 0..1_000 {
+                let next = Hlc::at(clock.last().wall_ms() + MAX_LEAD_MS + 1);
+                assert_eq!(clock.observe(next, 1_000_000), Observed::Ahead);
+                assert_eq!(clock.observe(Hlc(u64::MAX), 1_000_000), Observed::Ahead);
+            }
+            assert_eq!(clock.last(), before);
+            // Creeping forward just inside the bound ends at the bound.
+            for _ in 0..1_000 {
+                clock.observe(Hlc::at(clock.last().wall_ms() + 59_000), 1_000_000);
+            }
+            assert!(clock.last().wall_ms() <= 1_000_000 + MAX_LEAD_MS);
+        });
     }
 
     #[test]
     fn a_sender_that_is_behind_is_told_apart() {
-        let clock = HlcClock::new();
-        assert_eq!(clock.observe(Hlc::at(1_000), 3_600_000), Observed::Behind);
+        alone(|| {
+            let clock = HlcClock::new();
+            assert_eq!(clock.observe(Hlc::at(1_000), 3_600_000), Observed::Behind);
+        });
     }
 }

@@ -9,6 +9,7 @@
 use crc32c::{crc32c, crc32c_append};
 
 use crate::limits::{MAX_PROCESS_BYTES, MAX_RECORD_BYTES};
+use crate::sync::between;
 
 pub(crate) const VERSION: u16 = 1;
 /// Header page; the ring follows.
@@ -152,6 +153,7 @@ pub(crate) fn write_record(room: &mut [u8], seed: u32, stamp: &Stamp, payload: &
     let crc = crc32c_append(crc32c_append(seed, &h[4..]), payload);
     put(&mut h, 0, &crc.to_le_bytes());
     room[..RECORD_HEADER].copy_from_slice(&h);
+    between();
     room[RECORD_HEADER..RECORD_HEADER + payload.len()].copy_from_slice(payload);
 }
 

@@ -36,6 +36,7 @@ mod place;
 mod reading;
 mod recorder;
 mod ring;
+mod sync;
 mod violation;
 
 pub use clock::Clock;

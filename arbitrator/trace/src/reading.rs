@@ -59,7 +59,7 @@ impl Recording {
         })
     }
 
-    fn parse(bytes: &[u8]) -> std::result::Result<Self, BadHeader> {
+    pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<Self, BadHeader> {
         let header = find_header(bytes)?;
         let process: Arc<str> = header.process.as_str().into();
         let mut entries = Vec::new();

@@ -12,8 +12,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::atomic::Ordering;
+use std::sync::{OnceLock, PoisonError, TryLockError};
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
 
@@ -27,6 +27,7 @@ use crate::limits::{
 };
 use crate::place::{file_safe, prepare_dir};
 use crate::ring::{Payload, Ring, Times};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, thread_local, yield_now};
 use crate::{Clock, Error, Result};
 
 /// A record that only notes a received message: kind "heard", no fields.
@@ -205,7 +206,7 @@ impl Recorder {
             match self.ring.try_lock() {
                 Ok(ring) => return Some(ring),
                 Err(TryLockError::Poisoned(ring)) => return Some(ring.into_inner()),
-                Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+                Err(TryLockError::WouldBlock) => yield_now(),
             }
         }
         None
@@ -351,3 +352,6 @@ fn boot_id() -> String {
         .map(|id| id.trim().to_owned())
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod orders;

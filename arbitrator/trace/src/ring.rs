@@ -17,6 +17,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use crate::clock::Clock;
 use crate::layout::{self, HEADER_BYTES, HEADER_COPIES, Header, Heard, SLOT, Sender, Stamp};
 use crate::limits::{MAX_HEARD, WALL_REUSE};
+use crate::sync::between;
 
 const WALL_REUSE_NS: u64 = WALL_REUSE.as_nanos() as u64;
 
@@ -124,6 +125,7 @@ impl Ring {
         if self.next + size > ring.len() {
             for slot in ring[self.next..].chunks_mut(SLOT) {
                 layout::clear_slot(slot);
+                between();
             }
             self.next = 0;
         }

@@ -282,3 +282,6 @@ impl Promises {
         self.fences.values().copied()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 20 } else { 20_000 }))]
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 20_000 }))]
         #[test]
         fn the_kth_largest_agrees_with_counting(values in prop::collection::vec(prop::option::of(0u8..6), 1..8)) {
             let v = voters(values.len() as u32);

@@ -207,6 +207,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "the bound is thousands of decisions, each with its invariants")]
     fn a_leader_without_answers_stops_taking_decisions_at_the_bound() {
         let mut l = leader_of_three();
         let taken = (0..5_000).take_while(|_| l.propose(at(201), 0, vec![]).is_ok()).count();

@@ -252,6 +252,10 @@ mod tests {
         }
     }
 
+    /// Most entries that one step appends.
+    const MOST: u64 = if cfg!(miri) { 40 } else { 400 };
+    const STEPS: usize = if cfg!(miri) { 8 } else { 30 };
+
     #[derive(Clone, Debug)]
     enum Step {
         Append { count: u64, ballot_up: bool, configuration: bool },
@@ -263,7 +267,7 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            6 => (1u64..400, any::<bool>(), any::<bool>()).prop_map(|(count, ballot_up, c)| {
+            6 => (1..MOST, any::<bool>(), any::<bool>()).prop_map(|(count, ballot_up, c)| {
                 Step::Append { count, ballot_up, configuration: c }
             }),
             3 => (0u64..500).prop_map(Step::Truncate),
@@ -342,7 +346,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 400 }))]
         #[test]
-        fn the_log_agrees_with_a_plain_list(steps in prop::collection::vec(step(), 1..30)) {
+        fn the_log_agrees_with_a_plain_list(steps in prop::collection::vec(step(), 1..STEPS)) {
             let mut log = Log::new(LedgerDurable::default());
             let (mut dumb, mut ballot) = (Dumb::default(), 0);
             for s in steps {

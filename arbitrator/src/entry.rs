@@ -7,7 +7,7 @@ use tierce_link::CertInfo;
 use tierce_member::{MemberHandle, StatsView};
 
 use crate::layout::Quota;
-use crate::limits::{MAX_ALARMS, MAX_REASON_BYTES, RETRY_FIRST, RETRY_LONGEST};
+use crate::limits::{MAX_ALARMS, MAX_REASON_BYTES, RETRY_AFRESH, RETRY_FIRST, RETRY_LONGEST};
 use crate::upkeep::Stamp;
 
 /// What an alarm leaves behind.
@@ -20,7 +20,7 @@ pub(crate) struct Noted {
 /// Why a tenant is not served, and what could change that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The disk failed under it: tried again by itself after a while.
+    /// The disk failed under it or is full: tried again by itself, as soon as there is room.
     Disk,
     /// Its certificate or folder: tried again when the files change.
     Files,
@@ -59,6 +59,7 @@ pub(crate) struct Entry {
     pub(crate) before: StatsView,
     pub(crate) retry_at: Option<Instant>,
     pub(crate) retry_wait: Duration,
+    pub(crate) served_since: Option<Instant>,
     pub(crate) renew_at: Option<Instant>,
 }
 
@@ -79,6 +80,7 @@ impl Entry {
             before: StatsView::default(),
             retry_at: None,
             retry_wait: RETRY_FIRST,
+            served_since: None,
             renew_at: None,
         }
     }
@@ -107,25 +109,32 @@ impl Entry {
     }
 
     pub(crate) fn stopped(&mut self, cause: Cause, why: &str) {
+        let served = self.served_since.take().map(|since| since.elapsed());
+        if served.is_some_and(|served| served >= RETRY_AFRESH) {
+            self.retry_wait = RETRY_FIRST;
+        }
         if cause == Cause::Disk {
-            self.retry_at = Some(Instant::now() + self.retry_wait);
-            self.retry_wait = (self.retry_wait * 2).min(RETRY_LONGEST);
+            self.try_later();
         } else {
             self.retry_at = None;
         }
         self.condition = Condition::Stopped { cause, why: short(why) };
     }
 
+    fn try_later(&mut self) {
+        self.retry_at = Some(Instant::now() + self.retry_wait);
+        self.retry_wait = (self.retry_wait * 2).min(RETRY_LONGEST);
+    }
+
     /// The store of a member that ended by its own failure is still open in this process: the
-    /// first reason is the one to read.
+    /// first reason is the one to read. A slow disk gives it back after a while.
     pub(crate) fn still_held(&mut self) {
-        if let Condition::Stopped { cause, why } = &mut self.condition
+        if let Condition::Stopped { why, .. } = &mut self.condition
             && !why.ends_with(STILL_HELD)
         {
-            *cause = Cause::Other;
             *why = short(&format!("{why}; {STILL_HELD}"));
         }
-        self.retry_at = None;
+        self.try_later();
     }
 
     pub(crate) fn note(&mut self, text: &str) {
@@ -136,7 +145,8 @@ impl Entry {
 }
 
 /// What is added to the reason then.
-pub(crate) const STILL_HELD: &str = "this process still holds the failed store: restart the daemon";
+pub(crate) const STILL_HELD: &str =
+    "this process still holds the failed store and tries again; if this stays, restart the daemon";
 
 /// One line of bounded length.
 fn short(text: &str) -> String {
@@ -174,6 +184,34 @@ mod tests {
         assert_eq!(entry.retry_wait, RETRY_LONGEST);
         entry.stopped(Cause::Other, "damaged");
         assert!(entry.retry_at.is_none());
+    }
+
+    #[test]
+    fn a_tenant_that_was_served_for_a_while_is_tried_again_soon() {
+        let mut entry = Entry::new();
+        (0..8).for_each(|_| entry.stopped(Cause::Disk, "full"));
+        entry.served_since = Some(Instant::now());
+        entry.stopped(Cause::Disk, "full again at once");
+        assert_eq!(entry.retry_wait, RETRY_LONGEST);
+        entry.served_since = Instant::now().checked_sub(RETRY_AFRESH);
+        entry.stopped(Cause::Disk, "full again after a while");
+        assert_eq!(entry.retry_wait, RETRY_FIRST * 2);
+        // Attempts that fail were not served.
+        entry.stopped(Cause::Disk, "still full");
+        assert_eq!(entry.retry_wait, RETRY_FIRST * 4);
+    }
+
+    #[test]
+    fn a_store_that_is_still_open_here_is_tried_again() {
+        let mut entry = Entry::new();
+        entry.stopped(Cause::Disk, "full");
+        for _ in 0..3 {
+            entry.retry_at = None;
+            entry.still_held();
+            assert!(entry.retry_at.is_some());
+        }
+        let why = format!("full; {STILL_HELD}");
+        assert!(matches!(entry.condition, Condition::Stopped { why: w, .. } if w == why));
     }
 
     #[test]

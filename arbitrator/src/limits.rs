@@ -46,10 +46,14 @@ pub(crate) const LOOK_PAUSE: Duration = Duration::from_millis(5);
 pub(crate) const MEASURE_EVERY: u32 = 5;
 /// How often a sum of refused connections is logged, in looks: once a minute.
 pub(crate) const REFUSALS_EVERY: u32 = 30;
-/// A tenant that a failing disk stopped is tried again after this time, then after twice as long.
-pub(crate) const RETRY_FIRST: Duration = Duration::from_mins(1);
-/// The longest such wait.
-pub(crate) const RETRY_LONGEST: Duration = Duration::from_mins(15);
+/// A tenant that its disk stopped is tried again after this time, then after twice as long; and not
+/// before there is room.
+pub(crate) const RETRY_FIRST: Duration = Duration::from_secs(2);
+/// The longest such wait: a disk that is well again is not to wait for its operator.
+pub(crate) const RETRY_LONGEST: Duration = Duration::from_mins(5);
+/// A tenant that was served for so long has recovered: its next trouble is a new one. (Were its disk
+/// not well, it would have been stopped by its first decisions.)
+pub(crate) const RETRY_AFRESH: Duration = Duration::from_secs(10);
 /// Waits between attempts to renew a certificate, at least and at most.
 pub(crate) const RENEW_WAIT: (Duration, Duration) =
     (Duration::from_secs(5), Duration::from_hours(1));

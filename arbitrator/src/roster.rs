@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tierce_link::{CertInfo, LinkError, PkiError};
 use tierce_member::{Host, HostError, MemberEvent, MemberHandle, MemberOptions, OLDER_STORE};
@@ -183,6 +183,7 @@ impl Roster {
                     e.stranger = None;
                     e.certificate = Some(started.certificate);
                     e.retry_at = None;
+                    e.served_since = Some(Instant::now());
                 });
                 tracing::info!(tenant = name, "served");
                 tierce_trace::record("tenant-served", &[("tenant", name.into())]);
@@ -297,7 +298,9 @@ fn held_by_ourselves(trouble: &Trouble) -> bool {
 fn cause_of(trouble: &Trouble) -> Cause {
     match trouble {
         Trouble::Host(
-            HostError::Store(StoreError::Full { .. } | StoreError::Io { .. })
+            HostError::Store(
+                StoreError::Full { .. } | StoreError::NoRoom { .. } | StoreError::Io { .. },
+            )
             | HostError::Io { .. },
         ) => Cause::Disk,
         Trouble::Certificate { .. }

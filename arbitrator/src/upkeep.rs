@@ -18,11 +18,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tierce_link::pki::{CA_FILE, CERT_FILE, CRL_FILE, KEY_FILE};
 use tierce_link::{CertInfo, CountersSnapshot, Refusal, Tenant};
+use tierce_store::check_room;
 use tierce_ticket::configuration::Role;
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::entry::{Cause, Condition};
+use crate::entry::{Cause, Condition, Entry};
 use crate::layout::Quota;
 use crate::limits::{
     LOOK_AT_ONCE, LOOK_PAUSE, MAX_RENEWING, MEASURE_EVERY, MEMBER_ANSWER, REFUSALS_EVERY,
@@ -50,6 +51,8 @@ struct Measured {
     name: String,
     files: Stamp,
     store_bytes: Option<u64>,
+    /// Whether its disk has room, where it is to be tried again.
+    has_room: bool,
 }
 
 /// Looks after all tenants for as long as the process runs.
@@ -92,13 +95,17 @@ fn say_refused(roster: &Roster, before: &CountersSnapshot) -> CountersSnapshot {
 
 /// One look at all folders; `measure`: at the stores, too.
 pub(crate) async fn look(roster: &Arc<Roster>, measure: bool) {
-    let names: Vec<String> = roster.entries().keys().cloned().collect();
+    let now = Instant::now();
+    let due = |e: &Entry| e.retry_at.is_some_and(|at| at <= now);
+    let names: Vec<(String, bool)> =
+        roster.entries().iter().map(|(name, e)| (name.clone(), due(e))).collect();
     let data = roster.data.clone();
     let measuring = tokio::task::spawn_blocking(move || {
-        let of = |name: String| {
+        let of = |(name, due): (String, bool)| {
             let dir = data.tenant(&name);
             let store_bytes = measure.then(|| dir.store_bytes());
-            Measured { files: Stamp::of(&dir.pki()), store_bytes, name }
+            let has_room = due && check_room(&dir.store()).is_ok();
+            Measured { files: Stamp::of(&dir.pki()), store_bytes, has_room, name }
         };
         let mut measured = Vec::with_capacity(names.len());
         for (n, name) in names.into_iter().enumerate() {
@@ -116,7 +123,9 @@ pub(crate) async fn look(roster: &Arc<Roster>, measure: bool) {
             tokio::task::yield_now().await;
         }
         certificate_files(roster, &m).await;
-        second_chance(roster, &m.name).await;
+        if m.has_room {
+            second_chance(roster, &m.name).await;
+        }
         if measure {
             quotas(roster, &m).await;
         }
@@ -241,8 +250,9 @@ async fn renew(roster: &Arc<Roster>, name: &str) {
 
 // --- second chances -------------------------------------------------------------------------
 
-/// A tenant that a failing disk stopped is opened again after a while: a restart of its voter,
-/// with all that follows from one (R2, R4).
+/// A tenant that its disk stopped is opened again, from what is on the disk, as soon as that has
+/// room: a restart of its voter, with all that follows from one (R2, R4, R5). On a full disk it is
+/// not even tried: it would come, fail with its next decision, and go.
 async fn second_chance(roster: &Arc<Roster>, name: &str) {
     let due = roster.with(name, |e| e.retry_at.is_some_and(|at| at <= Instant::now()));
     if due == Some(true) {

@@ -27,6 +27,11 @@ pub const MAX_HEAPS: i32 = 2;
 /// Decisions in one answer.
 pub const MAX_HISTORY: u32 = 10_000;
 
+/// An agent whose disk is full looks this often whether there is room again.
+pub const ROOM_EVERY: Duration = Duration::from_secs(1);
+/// What it asks of its service manager each time, so that it is not taken for one that hangs.
+pub const ROOM_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Alarms kept for status.
 pub const MAX_ALARMS: usize = 64;
 /// Requests of clients to the main loop that may wait (reload, stop).

@@ -9,7 +9,9 @@ use tierce_link::{
     Identity, Link, LinkError, LinkEvent, Name, PeerStatus, Role as LinkRole, Settings, Tenant,
     TenantQuota,
 };
-use tierce_store::{Completion, Owner, Recovered, Store, StoreError, StoreId, StoreKey, Writer};
+use tierce_store::{
+    Completion, Owner, Recovered, Store, StoreError, StoreId, StoreKey, Writer, check_room,
+};
 use tierce_ticket::configuration::Role;
 use tierce_ticket::durable::{Age, Durable, Inconsistent, Record};
 use tierce_ticket::ids::{ClusterId, Incarnation, MemberName, StoreId as CoreStoreId};
@@ -200,7 +202,8 @@ impl Host {
         all
     }
 
-    /// Starts a member: opens (or makes) its store, shows its certificate, begins to dial.
+    /// Starts a member: opens (or makes) its store, shows its certificate, begins to dial. Refused
+    /// where there is no room for its next decisions ([`StoreError::NoRoom`]).
     pub fn add_member(
         &self,
         options: MemberOptions,
@@ -297,6 +300,7 @@ async fn route(mut events: mpsc::Receiver<LinkEvent>, inputs: Routes<String, Tas
 fn open_store(options: &MemberOptions) -> Result<(Store, Recovered), HostError> {
     let owner = Owner { tenant: options.tenant.clone(), member: options.name.to_string() };
     let dir = &options.store_dir;
+    check_room(dir)?;
     if is_empty(dir)? {
         drop(Store::create(dir, &owner)?);
     }

@@ -6,9 +6,13 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use nix::sys::statvfs::statvfs;
+use nix::unistd::geteuid;
 
 use crate::error::StoreError;
+use crate::limits::ROOM_BYTES;
 
 /// Zeros are written in pieces of this size.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
@@ -20,6 +24,28 @@ pub(crate) fn failed(doing: &'static str, file: &Path, source: io::Error) -> Sto
         return StoreError::Full { doing, file: file.to_path_buf() };
     }
     StoreError::Io { doing, file: file.to_path_buf(), source: Arc::new(source) }
+}
+
+/// Whether there is room to go on in a store's directory, or where it will be made. To be asked
+/// before a store is opened for use: one that a full disk has stopped would be stopped again by
+/// its next decision, and a voter that comes and goes is worse than one that is away.
+///
+/// It only looks. To try by writing would take the last room from somebody who needs it just then.
+/// What it cannot see (a user's quota, a file system that does not tell) counts as room: the next
+/// write says more.
+pub fn check_room(dir: &Path) -> Result<(), StoreError> {
+    let there = dir.ancestors().map(statvfs).find(|told| !matches!(told, Err(Errno::ENOENT)));
+    let Some(Ok(told)) = there else { return Ok(()) };
+    if told.blocks() == 0 {
+        return Ok(());
+    }
+    // Some file systems keep a part for root.
+    let blocks = if geteuid().is_root() { told.blocks_free() } else { told.blocks_available() };
+    let free = blocks.saturating_mul(told.fragment_size());
+    if free < ROOM_BYTES {
+        return Err(StoreError::NoRoom { dir: dir.to_path_buf(), free });
+    }
+    Ok(())
 }
 
 /// Damage, in words.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::ids::Owner;
+use crate::limits::ROOM_BYTES;
 
 /// Why a store refuses. `Display` says what happened; [`StoreError::effect`] and
 /// [`StoreError::next_step`] say the rest. Cloneable, because one failed group commit is the
@@ -71,6 +72,15 @@ pub enum StoreError {
         /// Which file.
         file: PathBuf,
     },
+    /// There is too little room to begin: the next decision would stop the voter again.
+    #[error("no space left in {dir}: {} KiB are free, and {} KiB are needed to begin",
+            .free >> 10, ROOM_BYTES >> 10, dir = .dir.display())]
+    NoRoom {
+        /// Where.
+        dir: PathBuf,
+        /// Bytes that are free there.
+        free: u64,
+    },
     /// The system refused a read, a write or a sync.
     #[error("{doing} {file} failed: {source}", file = .file.display())]
     Io {
@@ -122,6 +132,9 @@ impl StoreError {
             StoreError::Full { .. } | StoreError::Io { .. } | StoreError::Poisoned { .. } => {
                 "what was not acknowledged may be lost; the voter must stop (R6)"
             }
+            StoreError::NoRoom { .. } => {
+                "nothing was changed; the voter does not begin, and what it has answered is safe"
+            }
             StoreError::TooLarge { .. } | StoreError::BadName { .. } => {
                 "nothing was written; the store goes on"
             }
@@ -140,7 +153,9 @@ impl StoreError {
                 "keep the directory for a look, check the disk, re-admit the member"
             }
             StoreError::Locked { .. } => "stop the other process, or leave it to its work",
-            StoreError::Full { .. } => "free space, then start again: what was answered is safe",
+            StoreError::Full { .. } | StoreError::NoRoom { .. } => {
+                "free space: it begins again by itself, and what was answered is safe"
+            }
             StoreError::Io { .. } | StoreError::Poisoned { .. } => {
                 "read the kernel log for this disk, then start again"
             }

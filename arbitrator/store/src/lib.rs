@@ -61,6 +61,7 @@ mod store;
 mod sync;
 mod writer;
 
+pub use disk::check_room;
 pub use error::{IndexError, StoreError};
 pub use ids::{Generation, Owner, Seq, StoreId};
 pub use index::{AppliedMark, HistoryKey, Index, IndexBatch, OpenedIndex, Row, Table};

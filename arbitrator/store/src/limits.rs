@@ -18,6 +18,10 @@ pub const SEGMENT_ALIGN_BYTES: u64 = 64 * 1024;
 /// The largest step by which a segment grows: bounds both the pause and the waste.
 pub const SEGMENT_GROWTH_MAX_BYTES: u64 = 1024 * 1024;
 
+/// A store is opened on a disk with this much room: the largest growth, and as much for whatever
+/// else is written there. (A snapshot that needs more stops the member once more, which is safe.)
+pub const ROOM_BYTES: u64 = 2 * SEGMENT_GROWTH_MAX_BYTES;
+
 /// A segment larger than this needs a checkpoint first: bounds recovery to about a second.
 pub const SEGMENT_MAX_BYTES: u64 = 256 * 1024 * 1024;
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 
 use common::{Disk, check_recovered, check_replay, disk_dir, item, may_mount, owner};
-use tierce_store::{Owner, Store, StoreError, Writer};
+use tierce_store::{Owner, Store, StoreError, Writer, check_room};
 
 /// Fills the disk until about `leave` bytes are free.
 fn fill(path: &Path, leave: usize) {
@@ -70,7 +70,16 @@ fn a_full_disk_stops_the_store_and_loses_nothing_acknowledged() {
     assert!(matches!(error, StoreError::Full { .. } | StoreError::Io { .. }), "{error}");
     drop(store);
 
+    // Whoever asks first is told with numbers, for a store that is there and for one that is not.
+    for dir in [&dir, &disk.path().join("not/yet")] {
+        let error = check_room(dir).unwrap_err();
+        assert!(matches!(error, StoreError::NoRoom { free, .. } if free < 2 << 20), "{error}");
+        assert!(error.to_string().contains(" KiB are free, and 2048 KiB are needed"), "{error}");
+    }
+
     std::fs::remove_file(&filler).unwrap();
+    check_room(&dir).unwrap();
+    check_room(&disk.path().join("not/yet")).unwrap();
     let (mut store, recovered) = Store::open(&dir, &owner()).unwrap();
     assert_eq!(check_recovered(&recovered.records), last);
     store.append(&[item(last + 1).borrowed()]).unwrap();

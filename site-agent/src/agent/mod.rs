@@ -119,7 +119,10 @@ pub(crate) async fn run(
     path: PathBuf,
     stop_command: Option<Vec<String>>,
 ) -> Result<ExitCode, StartError> {
-    let signals = Signals::new().map_err(StartError::io("listening for signals"))?;
+    let mut signals = Signals::new().map_err(StartError::io("listening for signals"))?;
+    if !start::room(&config, &mut signals).await {
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut agent = start::start(config, path, stop_command).await?;
     start::notify(&[sd_notify::NotifyState::Ready]);
     let end = agent.work(signals).await;

@@ -1,8 +1,12 @@
 //! Starting: each part in its order, so that nothing runs before what it rests on.
 //!
-//! lock → history → link and member (store, certificate) → runner → control socket → metrics. The
-//! lock on the data directory is what lets this agent take over the session of the one before: no
-//! other process of this node can be it.
+//! lock → room → history → link and member (store, certificate) → runner → control socket →
+//! metrics. The lock on the data directory is what lets this agent take over the session of the one
+//! before: no other process of this node can be it.
+//!
+//! *Room*: an agent whose disk was full has ended (R6), and its service manager starts it again. On
+//! a disk that is still full it would take part for a moment, fail with its next decision, and
+//! after some rounds of that not be started any more. So it waits here until there is room.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -11,17 +15,20 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use sd_notify::NotifyState;
 use tierce_link::{Ca, Settings, TenantQuota};
 use tierce_member::{Host, HostError, HostOptions, MemberOptions, OLDER_STORE, PeerAddress};
+use tierce_store::check_room;
 use tierce_ticket::configuration::Role;
 use tierce_ticket::ids::NameError;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
-use super::Agent;
+use super::{Agent, Heard, Signals};
 use crate::config::{Config, Level, check};
 use crate::history::{History, HistoryError};
-use crate::limits::MAX_REQUESTS;
+use crate::limits::{MAX_REQUESTS, ROOM_EVERY, ROOM_PATIENCE};
 use crate::runner::{Runner, RunnerError, RunnerOptions};
 use crate::shared::Shared;
 use crate::{control, metrics};
@@ -101,6 +108,33 @@ pub(crate) fn lock(data: &Path) -> Result<Lock, StartError> {
     })
 }
 
+/// Waits until the disk has room for the next decisions; false when told to end meanwhile.
+pub(super) async fn room(config: &Config, signals: &mut Signals) -> bool {
+    let mut said = false;
+    while let Err(e) = check_room(&store_dir(config)) {
+        if !said {
+            let (effect, next) = (e.effect(), e.next_step());
+            tracing::error!("{e}; {effect}; inspect: df {}; {next}", config.data.display());
+            said = true;
+        }
+        let status = format!("waiting for room: {e}");
+        let more = ROOM_PATIENCE.as_micros() as u32;
+        notify(&[NotifyState::ExtendTimeoutUsec(more), NotifyState::Status(&status)]);
+        if let Ok(Heard::End) = timeout(ROOM_EVERY, signals.next()).await {
+            return false;
+        }
+    }
+    if said {
+        tracing::info!("there is room again: the agent begins");
+        notify(&[NotifyState::Status("")]);
+    }
+    true
+}
+
+fn store_dir(config: &Config) -> PathBuf {
+    config.data.join("store")
+}
+
 /// Starts all parts. The caller holds the lock.
 pub(super) async fn start(
     config: Config,
@@ -155,7 +189,7 @@ fn member_options(config: &Config) -> Result<MemberOptions, StartError> {
         tenant: config.tenant.clone(),
         name: config.site.parse()?,
         role: Role::Site,
-        store_dir: config.data.join("store"),
+        store_dir: store_dir(config),
         pki_dir: config.pki_dir(),
         digest: config.digest(),
         peers: peers.collect(),
@@ -175,7 +209,7 @@ fn serve_joins(host: &Host, config: &Config) {
 }
 
 /// Tells the service manager, if there is one.
-pub(super) fn notify(state: &[sd_notify::NotifyState<'_>]) {
+pub(super) fn notify(state: &[NotifyState<'_>]) {
     if let Err(e) = sd_notify::notify(state) {
         tracing::debug!("the service manager was not told: {e}");
     }

@@ -11,6 +11,8 @@ use tierce_rig::{Frozen, Random, WallClock};
 use crate::TICKET;
 
 const HOUR_SECONDS: f64 = 3_600.0;
+/// More than find room in what a store has taken beforehand.
+const DECISIONS: usize = 60;
 
 /// Kinds of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
@@ -49,7 +51,8 @@ pub(crate) enum Kind {
     Narrow,
     /// The wall clock of a site steps by up to an hour, there and back.
     WallClock,
-    /// A member's disk is full.
+    /// A member's disk is full, and there is something to write down. When there is room again,
+    /// nobody is told.
     FullDisk,
     /// A machine ends at once and is booted again at the fault's end.
     PowerOff,
@@ -229,6 +232,8 @@ impl Fault {
             }
             Kind::FullDisk => {
                 cluster.disk(member).map_or(Ok(()), tierce_rig::Disk::fill)?;
+                // At rest nothing needs room.
+                cluster.request_decisions(usize::from(member == 0), DECISIONS)?;
                 Undo::Empty
             }
             Kind::PowerOff => {
@@ -269,8 +274,11 @@ impl Fault {
             Undo::GoOn => drop(cluster.freeze_daemon(member, false)),
             Undo::Thaw(frozen) => drop(frozen),
             Undo::Empty => {
+                // A service manager does not know that a disk is full.
+                if !cluster.runs(member) {
+                    cluster.start_daemon(member)?;
+                }
                 cluster.disk(member).map_or(Ok(()), tierce_rig::Disk::empty)?;
-                cluster.look_again()?;
             }
             Undo::PowerOn => cluster.power_on(member)?,
             Undo::SetClock => clocks[member].set(0)?,

@@ -184,10 +184,12 @@ fn run(cli: &Cli, mut rig: Rig, kinds: &[Kind], seed: u64) -> anyhow::Result<boo
         }
     }
     let (writes, versions) = (rig.shared.writes(), rig.cluster.versions());
+    let full: usize = rig.cluster.full_disks().iter().sum();
     let refused = writes.iter().filter(|w| !w.accepted).count();
     println!("\n{tally}");
     println!(
-        "{:.0} s; {} writes to the shared store, {refused} refused; connections: {}",
+        "{:.0} s; {} writes to the shared store, {refused} refused; {full} times a full disk stopped \
+         a member; connections: {}",
         begun.elapsed().as_secs_f64(),
         writes.len(),
         versions.iter().map(|(v, n)| format!("{n} {v}")).collect::<Vec<_>>().join(", "),
@@ -198,6 +200,9 @@ fn run(cli: &Cli, mut rig: Rig, kinds: &[Kind], seed: u64) -> anyhow::Result<boo
         && !versions.contains_key("V1")
     {
         missed.push("a connection in version 1 after an upgrade".to_owned());
+    }
+    if kinds.contains(&Kind::FullDisk) && full == 0 {
+        missed.push("a member that its full disk stopped".to_owned());
     }
     if !missed.is_empty() {
         let due = cli.fired;
@@ -212,6 +217,7 @@ fn run(cli: &Cli, mut rig: Rig, kinds: &[Kind], seed: u64) -> anyhow::Result<boo
     sums["writes"] = json!(writes.len());
     sums["refused"] = json!(refused);
     sums["connections"] = json!(versions);
+    sums["stopped_by_full_disks"] = json!(full);
     note(sums)?;
     Ok(tally.failed() == 0 && missed.is_empty())
 }

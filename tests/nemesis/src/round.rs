@@ -2,14 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tierce_rig::tierce::{Cluster, NAMES, other};
+use tierce_rig::tierce::{Cluster, NAMES, THIRD, other};
 use tierce_rig::{Mono, Random, Shared, WallClock};
 
 use crate::TICKET;
 use crate::fault::{Fault, Kind, Undo};
 use crate::verdict::{Freeze, Verdict, judge};
+
+/// How often and how long it is looked after the daemons when a round has ended.
+const LOOK: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everything that a round works on.
 #[derive(Debug)]
@@ -37,7 +41,7 @@ impl fmt::Display for Plan {
 impl Rig {
     /// Waits for order and draws the next round's faults, one of this kind among them.
     pub(crate) fn plan(&mut self, kind: Kind, kinds: &[Kind]) -> anyhow::Result<Plan> {
-        let holder = self.cluster.calm(TICKET)?;
+        let holder = self.in_order()?;
         let promise = self.cluster.options().lease.promise;
         let mut faults = kind.draw(&mut self.random, holder, promise);
         for chance in [0.4, 0.3] {
@@ -96,8 +100,7 @@ impl Rig {
             self.shape(&on);
         }
         let healing = Instant::now();
-        self.heal()?;
-        let holder = self.cluster.calm(TICKET)?;
+        let holder = self.in_order()?;
         let healed_in = healing.elapsed();
         let found = judge(self.cluster.lives(TICKET), &self.shared.since(writes), from, &freezes);
         for site in [0, 1] {
@@ -117,6 +120,18 @@ impl Rig {
                 fault.shape(from, to, rule);
             }
         });
+    }
+
+    /// Waits for order. A service manager is there as long as it takes: a daemon that a fault has
+    /// stopped may need a moment to end, after the fault has.
+    fn in_order(&mut self) -> anyhow::Result<usize> {
+        let begun = Instant::now();
+        self.heal()?;
+        while begun.elapsed() < PATIENCE && !(0..THIRD).all(|site| self.cluster.in_order_at(site)) {
+            std::thread::sleep(LOOK);
+            self.heal()?;
+        }
+        Ok(self.cluster.calm(TICKET)?)
     }
 
     /// What a service manager does: a daemon that ended is started again.

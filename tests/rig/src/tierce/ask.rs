@@ -91,25 +91,43 @@ impl Cluster {
         asked.map(drop).map_err(RigError::system("asking for a move"))
     }
 
-    /// Waits until both sites agree that everything is in order: a majority, all members connected,
-    /// both sessions open, all tickets of the file there.
+    /// Asks a site for decisions that every member has to write down, and does not wait for them.
+    pub fn request_decisions(&self, site: usize, count: usize) -> Result<()> {
+        const WITHIN: Duration = Duration::from_secs(1);
+        let (socket, site) = (self.socket(site), NAMES[site].to_owned());
+        let thread = std::thread::Builder::new().name("decisions".to_owned());
+        let asked = thread.spawn(move || {
+            for n in 0..count {
+                let (site, name) = (site.clone(), "filler".to_owned());
+                let ask =
+                    Ask::SetAttribute { site, ticket: None, name, value: Some(n.to_string()) };
+                if ask_at(&socket, &ask, WITHIN).is_err() {
+                    return;
+                }
+            }
+        });
+        asked.map(drop).map_err(RigError::system("asking for decisions"))
+    }
+
+    /// Whether everything is in order as one site sees it: a majority, all members connected, both
+    /// sessions open, all tickets of the file there.
+    pub fn in_order_at(&self, site: usize) -> bool {
+        let Some(s) = self.status(site) else { return false };
+        let sites = s.members.iter().filter(|m| m.role == "site");
+        let mut members = s.members.iter().filter(|m| m.name != NAMES[site]);
+        s.quorate
+            && s.standing == "taking-part"
+            && sites.clone().count() == 2
+            && sites.clone().all(|m| m.session.is_some())
+            && members.all(|m| m.connected)
+            && s.tickets.len() >= self.options.tickets()
+    }
+
+    /// Waits until both sites agree that everything is in order.
     pub fn formed(&self) -> Result<()> {
-        let due = self.options.tickets();
-        let good = |site: usize| {
-            let s = self.status(site)?;
-            let sites = s.members.iter().filter(|m| m.role == "site");
-            let members = s.members.iter().filter(|m| m.name != NAMES[site]);
-            (s.quorate
-                && s.standing == "taking-part"
-                && sites.clone().count() == 2
-                && sites.clone().all(|m| m.session.is_some())
-                && members.clone().all(|m| m.connected)
-                && s.tickets.len() >= due)
-                .then_some(())
-        };
         for (site, name) in NAMES.iter().enumerate().take(THIRD) {
             let what = || self.late(&format!("all is in order at {name}"), FORM);
-            until(FORM, || good(site)).ok_or_else(what)?;
+            until(FORM, || self.in_order_at(site).then_some(())).ok_or_else(what)?;
         }
         Ok(())
     }

@@ -310,12 +310,6 @@ impl Cluster {
         self.daemon(member)?.signal(signal)
     }
 
-    /// Tells the arbitrator to look again at once at what a failing disk stopped, as its operator does
-    /// who has made room; by itself it looks after a minute. A site's agent ends instead.
-    pub fn look_again(&mut self) -> Result<()> {
-        if self.runs(THIRD) { self.daemon(THIRD)?.signal(Signal::SIGHUP) } else { Ok(()) }
-    }
-
     /// Everything of a member ends at once, and nothing leaves or reaches it any more.
     pub fn power_off(&mut self, member: usize) {
         self.net.isolate(member);
@@ -374,6 +368,11 @@ impl Cluster {
             *found.entry(version).or_default() += 1;
         }
         found
+    }
+
+    /// How often each member was stopped by its full disk, as it tells itself.
+    pub fn full_disks(&self) -> [usize; 3] {
+        [0, 1, 2].map(|m| told::full_disks(&self.log(m)))
     }
 
     /// Grants to a site that its own daemon notes from now on.

@@ -74,6 +74,15 @@ pub(super) fn versions(log: &Path) -> Vec<String> {
     Lines::of(log).next_lines().iter().filter_map(|line| version(line)).collect()
 }
 
+/// How often a full disk has stopped the member.
+pub(super) fn full_disks(log: &Path) -> usize {
+    Lines::of(log).next_lines().iter().filter(|line| is_full_disk(line)).count()
+}
+
+fn is_full_disk(line: &str) -> bool {
+    line.contains("the member stops (R6): no space left")
+}
+
 fn version(line: &str) -> Option<String> {
     if !line.contains(r#""connected""#) {
         return None;

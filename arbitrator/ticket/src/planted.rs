@@ -52,6 +52,8 @@ bugs! {
     OlderStoreTakesPart = "older-store-takes-part" breaks "R5";
     /// A copy that was found out does not know it any more after its next start.
     FoundOutForgotten = "found-out-forgotten" breaks "R5";
+    /// What a member said before its store was lost counts against the store that came after it.
+    LateWordsCount = "late-words-count" breaks "R5";
     /// A failed write counts as done.
     WriteErrorIgnored = "write-error-ignored" breaks "R6";
     /// A member votes for each who asks, in the same ballot.

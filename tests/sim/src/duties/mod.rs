@@ -6,12 +6,14 @@
 mod ledger;
 
 use tierce_ticket::command::Command;
+use tierce_ticket::configuration::Role;
 use tierce_ticket::delegation::{Delegated, Remaining};
 use tierce_ticket::docket::Docket;
 use tierce_ticket::entry::{FenceTarget, Mode};
-use tierce_ticket::ids::{Term, TicketId};
+use tierce_ticket::ids::{SessionId, StoreId, Term, TicketId};
 use tierce_ticket::limits;
-use tierce_ticket::member::{Alarm, Member, Standing};
+use tierce_ticket::member::{Alarm, Input, Member, Standing};
+use tierce_ticket::message::{Envelope, Message};
 use tierce_ticket::time::HolderTime;
 use tierce_ticket::timing::{Profile, Timing};
 
@@ -45,6 +47,7 @@ pub const ALL: &[Duty] = &[
     Duty { name: "a session from which much was taken ends", rule: "R3", tell: much_taken },
     Duty { name: "an older copy of a store stays out", rule: "R5", tell: older_copy },
     Duty { name: "a copy that was found out stays out", rule: "R5", tell: found_out },
+    Duty { name: "words from before a store was lost come late", rule: "R5", tell: late_words },
     Duty { name: "a failed write ends the member", rule: "R6", tell: failed_write },
     Duty { name: "a leader that hears nobody steps down", rule: "R7", tell: deaf_leader },
     Duty { name: "one that comes back unseats nobody", rule: "R7", tell: comes_back },
@@ -249,6 +252,37 @@ fn found_out() {
     w.start(2);
     w.run_for(3 * w.timing.promise.as_millis() as u64);
     assert!(out(&w), "it takes part again\n{}", tail(&w.log));
+}
+
+/// A voter's store is lost, and it comes back with an empty one under a new number. Then something
+/// arrives that it had said before: that it once had more is nothing against what it has now.
+fn late_words() {
+    let mut w = World::with_ticket(20, 2, 1, Mode::Auto);
+    let identity = |w: &World| w.nodes[2].member.as_ref().and_then(Member::identity);
+    let (cluster, old) = identity(&w).expect("it is a voter");
+    w.crash(2);
+    w.wipe(2);
+    w.start(2);
+    w.run_for(1_000);
+    let admit = Command::Admit {
+        name: name("y"),
+        role: Role::Arbitrator,
+        store: StoreId::default(),
+        addresses: vec!["y:1".to_owned()],
+    };
+    w.done(0, admit);
+    w.run_for(2_000);
+    assert!(identity(&w).is_some_and(|new| new.1 > old), "{}", tail(&w.log));
+    let target = FenceTarget::Session(SessionId(1));
+    let message = Message::FenceReply { target, vote: None, wait: None };
+    for i in [0, 1] {
+        let message = message.clone();
+        let envelope = Envelope { cluster, from: old, written: 1_000_000, message };
+        w.step(i, Input::Received { from: name("y"), envelope });
+    }
+    w.crash(2);
+    w.start(2);
+    assert!(w.run_until(5_000, World::all_take_part), "{}", tail(&w.log));
 }
 
 /// A voter whose disk fails says nothing more; what it said before is there when it comes back.

@@ -27,6 +27,7 @@ pub mod action;
 pub mod check;
 pub mod clock;
 pub mod decisions;
+pub mod digest;
 pub mod heal;
 pub mod ledger;
 pub mod log;

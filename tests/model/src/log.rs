@@ -5,7 +5,6 @@
 //! real ledger proves.
 
 use std::collections::BTreeMap;
-use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -13,6 +12,8 @@ use tierce_ticket::configuration::Configuration;
 use tierce_ticket::docket::{Docket, Event};
 use tierce_ticket::entry::{Entry, FenceTarget, Payload};
 use tierce_ticket::ids::{Ballot, LogIndex, SessionId, Term, TicketId};
+
+use crate::digest::digester;
 
 /// Decisions in order, with what each led to.
 #[derive(Clone, Debug)]
@@ -90,7 +91,7 @@ impl Log {
         let mut docket = self.newest().clone();
         let events: Arc<[Event]> = docket.apply(&entry).into();
         docket.invariants();
-        let mut h = DefaultHasher::new();
+        let mut h = digester();
         (self.digest, self.len()).hash(&mut h);
         for e in &*events {
             self.note(e);

@@ -61,17 +61,7 @@ pub fn large() -> Vec<Scope> {
         live: false, // it is what the small sizes show, and costs most of the time here
         ..s
     };
-    let planned = Scope {
-        name: "planned-move-on-ledger",
-        words: "real ledgers: handover, release and grant while leaders change",
-        on_ledger: true,
-        hit: &[2],
-        replays: true,
-        max_log: FIRST_ENTRIES + 4,
-        sometimes: &[Sign::HandedOver, Sign::LedByTwo],
-        ..Scope::CORE
-    };
-    small().into_iter().chain([planned]).map(more).collect()
+    small().into_iter().map(more).collect()
 }
 
 /// What goes wrong in the large sizes of scopes with real ledgers.
@@ -274,8 +264,8 @@ fn members(core: &Scope) -> Vec<Scope> {
     ]
 }
 
-/// With each member's own ledger in place of one log that is final at once. One change of leader, or
-/// one crash of the leader (both in the large sizes); `max_log` bounds the decisions, first entries of ballots among them.
+/// With each member's own ledger in place of one log that is final at once. Few changes of leader
+/// and crashes (more in the large sizes); `max_log` bounds the decisions, first entries of ballots among them.
 fn on_ledger(core: &Scope) -> Vec<Scope> {
     let core = Scope {
         on_ledger: true,
@@ -300,6 +290,24 @@ fn on_ledger(core: &Scope) -> Vec<Scope> {
             budget: &[(Fault::Crash, 1)],
             max_log: FIRST_ENTRIES + 3,
             sometimes: &[Sign::GrantedAfterLapse, Sign::SessionRolled],
+            ..core.clone()
+        },
+        Scope {
+            name: "crash-on-ledger",
+            electable: &[1],
+            words: "real ledgers: the leader restarts, and another leader comes before or after",
+            budget: &[(Fault::Elect, 1), (Fault::Crash, 1)],
+            max_log: FIRST_ENTRIES + 2,
+            sometimes: &[Sign::GrantedAfterLapse, Sign::LedByTwo],
+            ..core.clone()
+        },
+        Scope {
+            name: "planned-move-on-ledger",
+            electable: &[1],
+            words: "real ledgers: handover, release and grant while another leader comes",
+            budget: &[(Fault::Elect, 1), (Fault::Handover, 1)],
+            max_log: FIRST_ENTRIES + 3,
+            sometimes: &[Sign::HandedOver, Sign::LedByTwo],
             ..core
         },
     ]

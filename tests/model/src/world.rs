@@ -1,7 +1,6 @@
 //! The state: members, the log, messages on their way, votes that left, and what may still go wrong.
 
 use std::collections::BTreeSet;
-use std::collections::hash_map::DefaultHasher;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use tierce_ticket::message::{Answer, Renew, Verdict};
 use tierce_ticket::time::VoterTime;
 
 use crate::clock::{Rate, holder, in_units, voter};
+use crate::digest::digester;
 use crate::ledger::state::Cluster;
 use crate::log::Log;
 use crate::member::Member;
@@ -388,7 +388,7 @@ impl World {
     /// What makes two states the same: all that the future depends on, instants relative to each
     /// member's own clock, arbitrators that stand alike in any order.
     pub fn digest(&self) -> u64 {
-        let mut h = DefaultHasher::new();
+        let mut h = digester();
         self.ledgers.as_ref().map(|c| c.digest()).hash(&mut h);
         (self.log.digest(), self.budget, self.changes, &self.proofs, self.broken).hash(&mut h);
         let sites: Vec<(u64, &Holder)> = self
@@ -398,7 +398,7 @@ impl World {
             .collect();
         let mut alike = Vec::new();
         for m in &self.members {
-            let mut own = DefaultHasher::new();
+            let mut own = digester();
             m.digest(&self.log, &sites, &mut own);
             for (_, target, device) in self.votes.iter().filter(|(v, ..)| *v == m.id) {
                 (target, device).hash(&mut own);
@@ -425,7 +425,7 @@ impl World {
 
     /// A renewal or answer of one voter, as a number that does not depend on the order.
     fn mail_of(&self, msg: &Msg, voter: MemberId) -> u64 {
-        let mut h = DefaultHasher::new();
+        let mut h = digester();
         match msg {
             Msg::Renew { site, to, renew, sent } if *to == voter => {
                 (0, site, renew.session, self.members[*site].clock - sent).hash(&mut h);
@@ -445,7 +445,7 @@ impl World {
     }
 
     fn other_mail(&self, msg: &Msg) -> u64 {
-        let mut h = DefaultHasher::new();
+        let mut h = digester();
         let clock = self.node.as_ref().map_or(0, |n| n.clock);
         match msg {
             Msg::Command(op) => format!("{op:?}").hash(&mut h),

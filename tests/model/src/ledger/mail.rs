@@ -1,12 +1,13 @@
 //! Messages on their way, what stands for them in comparisons, and which of them still matter.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 
 use tierce_ticket::entry::{Entry, Payload};
 use tierce_ticket::ids::MemberId;
 use tierce_ticket::ledger::{AppendOutcome, LedgerMessage, LedgerRole, Round};
 
 use super::node::Node;
+use crate::digest::digester;
 use crate::mutant::Mutant;
 
 /// A message on its way. It may arrive at any later moment, or never.
@@ -62,7 +63,7 @@ pub(super) fn in_small_parts(message: LedgerMessage) -> LedgerMessage {
 
 impl Mail {
     pub(super) fn new(from: MemberId, to: MemberId, message: LedgerMessage) -> Self {
-        let mut h = DefaultHasher::new();
+        let mut h = digester();
         (from, to, digest_of_message(&message)).hash(&mut h);
         Self { from, to, message, digest: h.finish() }
     }
@@ -101,7 +102,7 @@ impl Mail {
 
 /// What stands for a message in comparisons.
 pub(super) fn digest_of_message(message: &LedgerMessage) -> u64 {
-    let mut h = DefaultHasher::new();
+    let mut h = digester();
     std::mem::discriminant(message).hash(&mut h);
     message.ballot().hash(&mut h);
     match message {

@@ -4,7 +4,7 @@
 //! is not durable, but for any number of first records that landed all the same.
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tierce_ticket::time::VoterTime;
 
 use super::mail::digest_of_message;
 use super::scope::CHANGE_WAIT;
+use crate::digest::digester;
 use crate::mutant::Mutant;
 
 /// A leader heard within this is alive.
@@ -115,7 +116,7 @@ impl Node {
 
     /// Remembers what stands for it in comparisons; to be called when it has changed.
     pub fn settle(&mut self) {
-        let mut h = DefaultHasher::new();
+        let mut h = digester();
         self.ledger.digest(self.clock, &mut h);
         (self.applied, self.unsynced.len(), self.rounds).hash(&mut h);
         for r in &self.unsynced {

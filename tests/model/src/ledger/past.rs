@@ -1,12 +1,14 @@
 //! What is judged: what has become final, who led, what a read may say; and what must be seen.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use tierce_ticket::entry::Entry;
 use tierce_ticket::ids::{Ballot, LogIndex, MemberId};
 use tierce_ticket::ledger::Snapshot;
+
+use crate::digest::digester;
 
 use super::mail::digest_of_entry;
 use super::state::Cluster;
@@ -99,7 +101,7 @@ pub struct Final {
 impl Final {
     /// The next after these, final in this ballot.
     pub fn after(last: Option<&Final>, entry: &Entry, ballot: Ballot) -> Self {
-        let mut h = DefaultHasher::new();
+        let mut h = digester();
         last.map(|f| f.prefix).hash(&mut h);
         digest_of_entry(entry, &mut h);
         Self { entry: entry.clone(), ballot, prefix: h.finish() }

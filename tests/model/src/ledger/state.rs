@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use tierce_ticket::ids::MemberId;
 use tierce_ticket::ledger::{LedgerDurable, LedgerRole};
 use tierce_ticket::time::VoterTime;
+
+use crate::digest::digester;
 
 use super::mail::Mail;
 use super::node::Node;
@@ -76,7 +78,7 @@ impl Cluster {
 
     /// What makes two states the same.
     pub fn digest(&self) -> u64 {
-        let mut h = DefaultHasher::new();
+        let mut h = digester();
         for n in &self.nodes {
             n.digest().hash(&mut h);
         }

@@ -1,0 +1,3 @@
+//! The Cluster Information Base as Pacemaker knows it: document, rules, versions, patches.
+
+#![forbid(unsafe_code)]

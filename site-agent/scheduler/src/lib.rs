@@ -1,0 +1,3 @@
+//! From a CIB to what is to be done: a pure function.
+
+#![forbid(unsafe_code)]

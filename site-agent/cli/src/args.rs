@@ -126,9 +126,37 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
     use clap::CommandFactory as _;
+    use tierce_tests::fuzz;
 
     use super::*;
+    use crate::failure::Failure;
+
+    /// What the agent recommends to operators, and more.
+    const LINES: &[&str] = &[
+        "tierce status",
+        "tierce status -w",
+        "tierce sites list",
+        "tierce config diff",
+        "tierce config check --config /etc/tierce/agent.toml",
+        "tierce trace show",
+        "tierce tickets set web",
+        "tierce tickets show web",
+        "tierce tickets plan web --to rome",
+        "tierce tickets grant web --to rome",
+        "tierce tickets move web --to rome",
+        "tierce tickets resume web",
+        "tierce fence confirm rome --note burnt",
+        "tierce drill check --ticket web",
+        "tierce drill run plan --site paris",
+        "tierce drill run lab --fault cut --fault arbitrator-lost",
+        "tierce drill run switch-over --ticket web --to rome --hold 30s --yes",
+        "tierce drill run L2 --ticket web",
+        "tierce drill report /tmp/drill -o junit",
+    ];
 
     #[test]
     fn the_words_do_not_contradict_each_other() {
@@ -143,29 +171,31 @@ mod tests {
 
     #[test]
     fn every_command_that_the_agent_recommends_can_be_read() {
-        for line in [
-            "tierce status",
-            "tierce status -w",
-            "tierce sites list",
-            "tierce config diff",
-            "tierce config check --config /etc/tierce/agent.toml",
-            "tierce trace show",
-            "tierce tickets set web",
-            "tierce tickets show web",
-            "tierce tickets plan web --to rome",
-            "tierce tickets grant web --to rome",
-            "tierce tickets move web --to rome",
-            "tierce tickets resume web",
-            "tierce fence confirm rome --note burnt",
-            "tierce drill check --ticket web",
-            "tierce drill run plan --site paris",
-            "tierce drill run lab --fault cut --fault arbitrator-lost",
-            "tierce drill run switch-over --ticket web --to rome --hold 30s --yes",
-            "tierce drill run L2 --ticket web",
-            "tierce drill report /tmp/drill -o junit",
-        ] {
+        for line in LINES {
             let read = Cli::try_parse_from(line.split(' '));
             assert!(read.is_ok(), "{line}: {}", read.unwrap_err());
         }
+    }
+
+    /// Whatever is typed: a command, or an error with its four parts. Words are separated by line
+    /// feeds, so that an argument may have spaces in it or be empty.
+    #[test]
+    fn any_words_are_a_command_or_an_error_with_four_parts() {
+        let lines: Vec<Vec<u8>> =
+            LINES.iter().map(|line| line.replace(' ', "\n").into_bytes()).collect();
+        bolero::check!().for_each(|bytes: &[u8]| {
+            for line in fuzz::inputs(&lines, bytes) {
+                let words = line.split(|b| *b == b'\n').map(OsStr::from_bytes);
+                let Err(e) = Cli::try_parse_from(words) else { continue };
+                if e.use_stderr() {
+                    let text = Failure::usage(&e).text();
+                    let parts: Vec<&str> =
+                        text.lines().filter_map(|l| Some(l.split_once(": ")?.0)).collect();
+                    assert_eq!(parts, ["error", "effect", "inspect", "safer"], "{text}");
+                    let control = |c: char| c.is_control() && c != '\n';
+                    assert!(!text.contains(control), "{text:?}");
+                }
+            }
+        });
     }
 }

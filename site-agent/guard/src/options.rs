@@ -139,7 +139,7 @@ fn number(name: &str, text: &OsString, min: u64, max: u64) -> Result<u64, String
     let value: Option<u64> = text.to_str().and_then(|text| text.parse().ok());
     value
         .filter(|value| (min..=max).contains(value))
-        .ok_or_else(|| format!("{name} takes a number from {min} to {max}, not {}", text.display()))
+        .ok_or_else(|| format!("{name} takes a number from {min} to {max}, not {text:?}"))
 }
 
 /// The whole program, for its own binary and for those that act as it.
@@ -159,6 +159,11 @@ pub fn main_with_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use tierce_tests::fuzz;
+
     use super::*;
 
     fn words(line: &str) -> Result<Asked, String> {
@@ -187,5 +192,29 @@ mod tests {
         assert!(words("--bogus").is_err());
         assert!(words("--socket").unwrap_err().contains("needs a value"));
         assert!(matches!(words("--help"), Ok(Asked::Print(_))));
+    }
+
+    /// Whatever is on its command line: options in their bounds, a text, or one line that says why.
+    #[test]
+    fn any_words_are_options_or_one_line_that_says_why() {
+        let line = "--socket\n/run/g\n--last-resort\nrecord:/tmp/r\n--events\n/tmp/e\n\
+                    --max-tickets\n9\n--watchdog-timeout\n3\n--no-realtime\n--force";
+        let lines = [line.as_bytes().to_vec()];
+        bolero::check!().for_each(|bytes: &[u8]| {
+            for line in fuzz::inputs(&lines, bytes) {
+                let words = line.split(|b| *b == b'\n');
+                match parse(words.map(|w| OsStr::from_bytes(w).to_owned())) {
+                    Ok(Asked::Run(options)) => {
+                        assert!((1..=MAX_TICKETS).contains(&options.max_tickets));
+                        let seconds = options.watchdog_timeout.as_secs();
+                        assert!((1..=3600).contains(&seconds), "{seconds}");
+                    }
+                    Ok(Asked::Print(text)) => assert!(!text.is_empty()),
+                    Err(line) => {
+                        assert!(!line.is_empty() && !line.contains(char::is_control), "{line:?}");
+                    }
+                }
+            }
+        });
     }
 }

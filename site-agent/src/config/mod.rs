@@ -162,6 +162,7 @@ params = { state = "/run/dummy" }
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use tierce_tests::fuzz;
 
     pub(crate) fn sound() -> Config {
         Config::parse(SOUND, Path::new("/etc/tierce/agent.toml")).expect("the sound file is sound")
@@ -226,5 +227,68 @@ pub(crate) mod tests {
     fn a_missing_file_is_an_error_with_its_path() {
         let e = Config::load(Path::new("/nonexistent/agent.toml")).expect_err("read").to_string();
         assert!(e.contains("/nonexistent/agent.toml"), "{e}");
+    }
+
+    /// Whatever somebody saved as the file: an answer, and an error that says where and what.
+    #[test]
+    fn any_text_is_a_configuration_or_an_error_that_says_what() {
+        let files = [SOUND.as_bytes().to_vec(), everything().into_bytes()];
+        bolero::check!().for_each(|bytes: &[u8]| {
+            for text in fuzz::inputs(&files, bytes) {
+                let text = String::from_utf8_lossy(&text);
+                match Config::parse(&text, Path::new("/etc/tierce/agent.toml")) {
+                    Ok(config) => {
+                        assert!(check(&config).iter().all(|f| f.level != Level::Error));
+                        let again = toml::to_string(&config).expect("what was read can be written");
+                        let again = Config::parse(&again, Path::new("/etc/tierce/agent.toml"));
+                        assert_eq!(again.expect("and read").digest(), config.digest());
+                    }
+                    Err(e) => assert!(!e.to_string().is_empty()),
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_file_with_every_kind_of_table_is_read() {
+        Config::parse(&everything(), Path::new("x.toml")).expect("all of it is sound");
+    }
+
+    fn everything() -> String {
+        let more = r#"
+[[ticket.gate]]
+handler = ["/bin/true"]
+timeout = "1s"
+
+[ticket.address]
+ip = "192.0.2.10"
+prefix = 24
+interface = "eth0"
+gate = "required"
+
+[ticket.dns]
+server = "192.0.2.53:53"
+zone = "example.net."
+name = "web.example.net."
+addresses = ["192.0.2.10"]
+ttl = 5
+
+[ticket.bgp]
+local-as = 65001
+router-id = "192.0.2.1"
+peer = "192.0.2.254:179"
+peer-as = 65000
+prefix = "192.0.2.10/32"
+next-hop = "192.0.2.1"
+
+[guard]
+last-resort = "kill"
+spawn = true
+
+[timing]
+promise = "1s"
+losses = 3
+"#;
+        format!("{SOUND}{more}")
     }
 }

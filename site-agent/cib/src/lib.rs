@@ -1,5 +1,19 @@
 //! The Cluster Information Base as Pacemaker knows it: document, rules, versions, patches.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`xml`] | documents: read, edited in place, written back byte for byte |
+//! | [`values`] | scores, booleans, durations as they are written in attributes |
+//! | [`time`] | dates, calendar spans, the calendar fields of a moment |
+//! | [`ids`] | elements by their id, and what an id-ref stands for |
+//! | [`rules`] | whether a `rule` holds at a moment, on a node, for a resource |
+//! | [`nvset`] | attribute sets: which value of a name counts |
 
 #![forbid(unsafe_code)]
 
+pub mod ids;
+pub mod nvset;
+pub mod rules;
+pub mod time;
+pub mod values;
 pub mod xml;

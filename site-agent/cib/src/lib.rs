@@ -14,6 +14,8 @@
 pub mod ids;
 pub mod nvset;
 pub mod rules;
+pub mod schema;
 pub mod time;
 pub mod values;
+mod words;
 pub mod xml;

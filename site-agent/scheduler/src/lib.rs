@@ -1,3 +1,38 @@
 //! From a CIB to what is to be done: a pure function.
+//!
+//! `schedule` reads a document and a moment and gives a `Plan`: the transition graph, and for every decision the
+//! reason. It does no I/O and reads no clock, so the same document and moment give the same plan on every node, and a
+//! recorded CIB can be asked again later.
+//!
+//! The data flows through stages, each a module that writes only its own fields:
+//! 1. `unpack`: options, nodes, resources, then status. Result: a typed [`cluster::Cluster`], everything by index.
+//! 2. `constraints`: locations, colocations, orderings, tickets.
+//! 3. `assign`: which resource goes to which node, which instances are promoted.
+//! 4. `actions`: what each resource and node needs, optional actions too.
+//! 5. `order`: orderings resolved to edges, and followed until nothing changes.
+//! 6. `graph`: what is left as synapses; as XML and dot.
+//!
+//! `simulate` plays a graph against a copy of the document and renders what Pacemaker's `crm_simulate` shows.
+//!
+//! What is not supported is refused by name ([`Error::Unsupported`]), never scheduled by guess.
 
 #![forbid(unsafe_code)]
+
+mod action;
+mod actions;
+mod arena;
+mod assign;
+mod cluster;
+mod constraints;
+mod error;
+mod graph;
+mod model;
+mod options;
+mod order;
+mod plan;
+pub mod simulate;
+mod unpack;
+mod words;
+
+pub use error::Error;
+pub use plan::{Plan, schedule};

@@ -1,0 +1,168 @@
+//! Actions of groups and clones: pseudo actions that frame those of their members, and the order in between.
+
+use crate::action::{End, Task, flag};
+use crate::arena::RscIx;
+use crate::cluster::Cluster;
+use crate::model::{Kind, Role};
+
+impl Cluster<'_> {
+    pub(super) fn create_group_actions(&mut self, group: RscIx) {
+        for child in self.rscs[group].children.clone() {
+            self.create_actions(child);
+        }
+        self.pseudo_op(group, Task::Start, true);
+        self.pseudo_op(group, Task::Running, true);
+        self.pseudo_op(group, Task::Stop, true);
+        self.pseudo_op(group, Task::Stopped, true);
+        if self.promotable(group) {
+            for task in [Task::Demote, Task::Demoted, Task::Promote, Task::Promoted] {
+                self.pseudo_op(group, task, true);
+            }
+        }
+    }
+
+    pub(super) fn create_clone_actions(&mut self, clone: RscIx) {
+        for child in self.rscs[clone].children.clone() {
+            self.create_actions(child);
+        }
+        let (starting, stopping) = self.tree_has(clone, Task::Start);
+        let _ = stopping;
+        let (stop_any, _) = self.tree_has(clone, Task::Stop);
+        self.pseudo_op(clone, Task::Start, !starting);
+        let running = self.pseudo_op(clone, Task::Running, !starting);
+        self.actions[running].priority = 1_000_000;
+        self.pseudo_op(clone, Task::Stop, !stop_any);
+        let stopped = self.pseudo_op(clone, Task::Stopped, !stop_any);
+        self.actions[stopped].priority = 1_000_000;
+        if self.rscs[clone].promotable {
+            let (promoting, _) = self.tree_has(clone, Task::Promote);
+            let (demoting, _) = self.tree_has(clone, Task::Demote);
+            self.pseudo_op(clone, Task::Promote, !promoting);
+            let promoted = self.pseudo_op(clone, Task::Promoted, !promoting);
+            self.actions[promoted].priority = 1_000_000;
+            self.pseudo_op(clone, Task::Demote, !demoting);
+            let demoted = self.pseudo_op(clone, Task::Demoted, !demoting);
+            self.actions[demoted].priority = 1_000_000;
+        }
+        self.create_clone_notifications(clone);
+    }
+
+    /// Whether anything inside has such an action required and runnable.
+    fn tree_has(&self, rsc: RscIx, task: Task) -> (bool, bool) {
+        let mut parts = Vec::new();
+        self.primitives(rsc, &mut parts);
+        let any = parts.iter().any(|p| {
+            self.find_actions(*p, task, 0)
+                .iter()
+                .any(|a| !self.actions[*a].optional && self.actions[*a].runnable)
+        });
+        (any, false)
+    }
+
+    /// Internal orderings of everything.
+    pub(crate) fn order_internally(&mut self) {
+        for rsc in self.rscs.keys() {
+            match self.rscs[rsc].kind {
+                Kind::Primitive => self.order_primitive(rsc),
+                Kind::Group => self.order_group(rsc),
+                Kind::Clone | Kind::Bundle => self.order_clone(rsc),
+            }
+        }
+    }
+
+    fn order_group(&mut self, group: RscIx) {
+        let op = |rsc: RscIx, task: Task| End::Op(rsc, task, 0);
+        self.order(op(group, Task::Stopped), op(group, Task::Start), flag::ORDERED);
+        self.order(op(group, Task::Stop), op(group, Task::Stopped), flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS);
+        self.order(op(group, Task::Start), op(group, Task::Running), flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS);
+        let ordered = self.rscs[group].meta.get("ordered").is_none_or(|w| crate::words::boolean(w) != Some(false));
+        let promotable = self.promotable(group);
+        let mut last: Option<RscIx> = None;
+        let mut last_active: Option<RscIx> = None;
+        for member in self.rscs[group].children.clone() {
+            let stop_flags = flag::ORDERED | flag::FIRST_IMPLIES_THEN;
+            let down_flags = flag::SHOWS_FIRST | flag::FIRST_IMPLIES_THEN;
+            let _ = stop_flags;
+            let up = flag::SHOWS_FIRST | flag::SHOWS_THEN;
+            if ordered {
+                self.order_group_frame(group, member, promotable, up);
+            } else {
+                self.order_group_frame(group, member, promotable, up);
+            }
+            let _ = down_flags;
+            if let Some(before) = last.filter(|_| ordered) {
+                let firm = flag::ORDERED | flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS;
+                self.order(op(before, Task::Start), op(member, Task::Start), firm);
+                self.order(op(member, Task::Stop), op(before, Task::Stop), flag::ORDERED | flag::THEN_IMPLIES_FIRST);
+                // After a stop that leads nowhere, an earlier member must not stay.
+                if promotable {
+                    self.order(op(before, Task::Promote), op(member, Task::Promote), flag::ORDERED | flag::UNRUNNABLE_BLOCKS | flag::FIRST_IMPLIES_THEN);
+                    self.order(op(member, Task::Demote), op(before, Task::Demote), flag::ORDERED);
+                }
+                let _ = &last_active;
+            }
+            last = Some(member);
+            if !self.rscs[member].running_on.is_empty() {
+                last_active = Some(member);
+            }
+        }
+    }
+
+    fn order_group_frame(&mut self, group: RscIx, member: RscIx, promotable: bool, up: u32) {
+        let op = |rsc: RscIx, task: Task| End::Op(rsc, task, 0);
+        let _ = up;
+        let close = flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS | flag::SHOWS_THEN;
+        self.order(op(group, Task::Start), op(member, Task::Start), flag::ORDERED | flag::SHOWS_FIRST | flag::THEN_IMPLIES_FIRST);
+        self.order(op(member, Task::Start), op(group, Task::Running), close);
+        self.order(op(group, Task::Stop), op(member, Task::Stop), flag::ORDERED | flag::SHOWS_FIRST | flag::THEN_IMPLIES_FIRST);
+        self.order(op(member, Task::Stop), op(group, Task::Stopped), flag::FIRST_IMPLIES_THEN | flag::SHOWS_THEN);
+        if promotable {
+            self.order(op(group, Task::Demote), op(member, Task::Demote), flag::ORDERED | flag::SHOWS_FIRST | flag::THEN_IMPLIES_FIRST);
+            self.order(op(member, Task::Demote), op(group, Task::Demoted), flag::FIRST_IMPLIES_THEN | flag::SHOWS_THEN);
+            self.order(op(group, Task::Promote), op(member, Task::Promote), flag::ORDERED | flag::SHOWS_FIRST | flag::THEN_IMPLIES_FIRST);
+            self.order(op(member, Task::Promote), op(group, Task::Promoted), close);
+        }
+    }
+
+    fn order_clone(&mut self, clone: RscIx) {
+        let op = |rsc: RscIx, task: Task| End::Op(rsc, task, 0);
+        let ordered = self.rscs[clone].ordered;
+        self.order(op(clone, Task::Stopped), op(clone, Task::Start), flag::ORDERED);
+        self.order(op(clone, Task::Start), op(clone, Task::Running), flag::UNRUNNABLE_BLOCKS);
+        self.order(op(clone, Task::Stop), op(clone, Task::Stopped), flag::UNRUNNABLE_BLOCKS);
+        if self.rscs[clone].promotable {
+            self.order(op(clone, Task::Demoted), op(clone, Task::Promote), flag::ORDERED);
+            self.order(op(clone, Task::Demoted), op(clone, Task::Start), flag::ORDERED);
+            self.order(op(clone, Task::Demoted), op(clone, Task::Stop), flag::ORDERED);
+            self.order(op(clone, Task::Running), op(clone, Task::Promote), flag::ORDERED);
+            self.order(op(clone, Task::Stopped), op(clone, Task::Promote), flag::ORDERED);
+            self.order(op(clone, Task::Demote), op(clone, Task::Demoted), flag::UNRUNNABLE_BLOCKS);
+            self.order(op(clone, Task::Promote), op(clone, Task::Promoted), flag::UNRUNNABLE_BLOCKS);
+        }
+        let mut last: Option<RscIx> = None;
+        for instance in self.rscs[clone].children.clone() {
+            let close = flag::SHOWS_THEN | flag::FIRST_IMPLIES_THEN;
+            let _ = close;
+            self.order(op(clone, Task::Start), op(instance, Task::Start), flag::UNRUNNABLE_BLOCKS | flag::SHOWS_FIRST);
+            self.order(op(instance, Task::Start), op(clone, Task::Running), flag::SHOWS_THEN);
+            self.order(op(clone, Task::Stop), op(instance, Task::Stop), flag::SHOWS_FIRST);
+            self.order(op(instance, Task::Stop), op(clone, Task::Stopped), flag::SHOWS_THEN);
+            if self.rscs[clone].promotable {
+                self.order(op(clone, Task::Promote), op(instance, Task::Promote), flag::UNRUNNABLE_BLOCKS | flag::SHOWS_FIRST);
+                self.order(op(instance, Task::Promote), op(clone, Task::Promoted), flag::SHOWS_THEN);
+                self.order(op(clone, Task::Demote), op(instance, Task::Demote), flag::SHOWS_FIRST);
+                self.order(op(instance, Task::Demote), op(clone, Task::Demoted), flag::SHOWS_THEN);
+            }
+            if ordered && let Some(before) = last {
+                self.order(op(before, Task::Start), op(instance, Task::Start), flag::ORDERED);
+                self.order(op(instance, Task::Stop), op(before, Task::Stop), flag::ORDERED);
+                if self.rscs[clone].promotable {
+                    self.order(op(before, Task::Promote), op(instance, Task::Promote), flag::ORDERED);
+                    self.order(op(instance, Task::Demote), op(before, Task::Demote), flag::ORDERED);
+                }
+            }
+            last = Some(instance);
+        }
+        let _ = Role::Stopped;
+    }
+}

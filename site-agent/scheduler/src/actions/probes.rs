@@ -1,0 +1,124 @@
+//! Probes: finding out what runs where, before anything is started.
+
+use crate::action::{End, Task, flag};
+use crate::arena::{ActIx, NodeIx, RscIx};
+use crate::cluster::Cluster;
+use crate::model::{Discover, Kind, NodeKind, Role};
+
+impl Cluster<'_> {
+    /// Makes probes for what is not known.
+    pub(crate) fn create_probes(&mut self) {
+        if !self.options.startup_probes {
+            return;
+        }
+        let top = self.top.clone();
+        for node in self.nodes.keys() {
+            let n = &self.nodes[node];
+            if !n.online || n.unclean || n.pending || !n.discovery {
+                continue;
+            }
+            for rsc in &top {
+                self.probe(*rsc, node);
+            }
+        }
+    }
+
+    fn probe(&mut self, rsc: RscIx, node: NodeIx) -> bool {
+        let r = &self.rscs[rsc];
+        match r.kind {
+            Kind::Group => {
+                let mut any = false;
+                for child in r.children.clone() {
+                    any |= self.probe(child, node);
+                }
+                any
+            }
+            Kind::Clone | Kind::Bundle => self.probe_clone(rsc, node),
+            Kind::Primitive => self.probe_primitive(rsc, node),
+        }
+    }
+
+    fn probe_clone(&mut self, clone: RscIx, node: NodeIx) -> bool {
+        let r = &self.rscs[clone];
+        if r.exclusive_discover && r.allowed[node.0 as usize].discover != Discover::Exclusive {
+            for instance in r.children.clone() {
+                self.rscs[instance].allowed[node.0 as usize].listed = false;
+            }
+            return false;
+        }
+        let children = r.children.clone();
+        if r.unique {
+            let mut any = false;
+            for child in children {
+                any |= self.probe(child, node);
+            }
+            return any;
+        }
+        // Where an instance runs or is going to run, that one probes; else the first.
+        let here = children.iter().copied().find(|c| self.running_nodes(*c).contains(&node));
+        let planned = children.iter().copied().find(|c| self.rscs[*c].assigned == Some(node));
+        let chosen = here.or(planned).or_else(|| children.first().copied());
+        chosen.is_some_and(|c| self.probe(c, node))
+    }
+
+    fn known_on_node(&self, rsc: RscIx, node: NodeIx) -> bool {
+        if self.rscs[rsc].known_on.contains(&node) {
+            return true;
+        }
+        if self.anonymous(rsc)
+            && let Some(clone) = self.clone_above(rsc)
+        {
+            return self.sibling_primitives(clone, rsc).iter().any(|s| self.rscs[*s].known_on.contains(&node));
+        }
+        false
+    }
+
+    fn may_probe(&self, rsc: RscIx, node: NodeIx) -> bool {
+        let r = &self.rscs[rsc];
+        let n = &self.nodes[node];
+        if r.removed && r.instance.is_none() {
+            return false;
+        }
+        if n.is_remote() && (r.fence_device || r.remote_node.is_some()) {
+            return false;
+        }
+        if n.kind == NodeKind::Guest && (r.remote_node.is_some() || r.container.is_some()) {
+            return false;
+        }
+        if self.known_on_node(rsc, node) {
+            return false;
+        }
+        let discover = r.allowed[node.0 as usize].discover;
+        let exclusive = r.exclusive_discover || self.rscs[self.top_of(rsc)].exclusive_discover;
+        if exclusive && discover != Discover::Exclusive {
+            return false;
+        }
+        discover != Discover::Never
+    }
+
+    fn probe_primitive(&mut self, rsc: RscIx, node: NodeIx) -> bool {
+        if !self.may_probe(rsc, node) {
+            return false;
+        }
+        let probe = self.op(rsc, Task::Monitor, 0, Some(node), false);
+        let r = &self.rscs[rsc];
+        let target = if !r.running_on.contains(&node) {
+            Some(7)
+        } else if r.role == Role::Promoted {
+            Some(8)
+        } else {
+            None
+        };
+        self.actions[probe].target_rc = target;
+        self.order_probe(rsc, probe);
+        true
+    }
+
+    /// A start waits for all probes of the resource; those of a clone for all probes of all instances.
+    fn order_probe(&mut self, rsc: RscIx, probe: ActIx) {
+        let top = self.clone_above(rsc).unwrap_or(rsc);
+        let flags = if top == rsc { flag::ORDERED } else { flag::UNRUNNABLE_BLOCKS };
+        self.order(End::Action(probe), End::Op(top, Task::Start, 0), flags);
+        self.order(End::Action(probe), End::Op(rsc, Task::Reload, 0), flag::ORDERED);
+    }
+}

@@ -1,0 +1,243 @@
+//! Instances of a clone: the order in which they are taken, and where each goes.
+//!
+//! Instances that run where they may stay are kept there first, so that a change elsewhere does not shuffle them.
+
+use std::cmp::Ordering;
+
+use crate::arena::{NodeIx, RscIx};
+use crate::cluster::Cluster;
+use crate::model::{Kind, Role, Row};
+use crate::words::INFINITY;
+
+impl Cluster<'_> {
+    /// Assigns up to `max` instances, at most `per_node` on each node.
+    pub(super) fn assign_instances(&mut self, clone: RscIx, max: u32, per_node: u32) {
+        for place in &mut self.rscs[clone].allowed {
+            place.count = 0;
+        }
+        let row = self.rscs[clone].allowed.clone();
+        let available =
+            self.nodes.keys().filter(|n| self.available(&row, *n)).count() as u32;
+        let optimal = (max / available.max(1)).max(1);
+        let order = self.sorted_instances(clone);
+        let mut assigned = 0;
+        for instance in &order {
+            if assigned >= max {
+                break;
+            }
+            if let Some(node) = self.keeps(clone, *instance, optimal)
+                && self.assign_instance(clone, *instance, Some(node), per_node, max.saturating_sub(assigned))
+            {
+                assigned += 1;
+            }
+        }
+        for instance in order {
+            if !self.rscs[instance].provisional {
+                continue;
+            }
+            if assigned >= max {
+                self.close_all(instance);
+                self.assign(instance, None, true);
+                continue;
+            }
+            if self.assign_instance(clone, instance, None, per_node, max - assigned) {
+                assigned += 1;
+            }
+        }
+    }
+
+    fn close_all(&mut self, rsc: RscIx) {
+        self.close(rsc);
+        for child in self.rscs[rsc].children.clone() {
+            self.close_all(child);
+        }
+    }
+
+    /// The node on which an instance stays, if it may.
+    fn keeps(&self, clone: RscIx, instance: RscIx, optimal: u32) -> Option<NodeIx> {
+        let r = &self.rscs[instance];
+        if !r.provisional || self.any_blocked(instance) {
+            return None;
+        }
+        let nodes = self.running_nodes(instance);
+        let [node] = nodes.as_slice() else { return None };
+        let node = *node;
+        if !self.usable(node) {
+            return None;
+        }
+        let place = self.rscs[clone].allowed[node.0 as usize];
+        if !place.listed || place.score < 0 || place.count >= optimal {
+            return None;
+        }
+        Some(node)
+    }
+
+    fn any_blocked(&self, rsc: RscIx) -> bool {
+        let r = &self.rscs[rsc];
+        if r.kind == Kind::Primitive {
+            return r.blocked;
+        }
+        r.children.iter().any(|c| self.any_blocked(*c))
+    }
+
+    /// Assigns one instance; with a wish only there. Whether it got a node.
+    fn assign_instance(
+        &mut self,
+        clone: RscIx,
+        instance: RscIx,
+        wish: Option<NodeIx>,
+        per_node: u32,
+        left: u32,
+    ) -> bool {
+        if !self.rscs[instance].provisional || self.rscs[instance].assigning {
+            return false;
+        }
+        if let Some(node) = wish {
+            let place = self.rscs[instance].allowed[node.0 as usize];
+            if !self.available(&self.rscs[instance].allowed, node) && place.score < 0 {
+                return false;
+            }
+        }
+        let saved = self.save_rows(instance);
+        self.ban_full(clone, instance, per_node);
+        let count_before = self.rscs[clone].allowed.clone();
+        let chosen = self.assign(instance, wish, wish.is_none());
+        if let Some(want) = wish
+            && chosen != Some(want)
+        {
+            self.unassign(instance);
+            let pre_reserved = left <= 1;
+            let _ = pre_reserved;
+            self.restore_rows(&saved);
+            self.rscs[clone].allowed = count_before;
+            return false;
+        }
+        let Some(node) = chosen else { return false };
+        self.rscs[clone].allowed[node.0 as usize].count += 1;
+        if !self.rscs[clone].assigned_all.contains(&node) {
+            self.rscs[clone].assigned_all.push(node);
+        }
+        true
+    }
+
+    fn save_rows(&self, rsc: RscIx) -> Vec<(RscIx, Row)> {
+        let mut rows = vec![(rsc, self.rscs[rsc].allowed.clone())];
+        for child in &self.rscs[rsc].children {
+            rows.extend(self.save_rows(*child));
+        }
+        rows
+    }
+
+    fn restore_rows(&mut self, rows: &[(RscIx, Row)]) {
+        for (rsc, row) in rows {
+            self.rscs[*rsc].allowed.clone_from(row);
+        }
+    }
+
+    /// Bans an instance from nodes that have all the instances they may have, or that the clone may not use.
+    fn ban_full(&mut self, clone: RscIx, instance: RscIx, per_node: u32) {
+        for node in self.nodes.keys() {
+            let place = self.rscs[clone].allowed[node.0 as usize];
+            if !place.listed || place.score <= -INFINITY || place.count >= per_node {
+                self.ban_tree(instance, node);
+            }
+        }
+    }
+
+    fn ban_tree(&mut self, rsc: RscIx, node: NodeIx) {
+        self.rscs[rsc].allowed[node.0 as usize].score = -INFINITY;
+        for child in self.rscs[rsc].children.clone() {
+            self.ban_tree(child, node);
+        }
+    }
+
+    /// Instances in the order in which they are assigned.
+    pub(super) fn sorted_instances(&mut self, clone: RscIx) -> Vec<RscIx> {
+        let mut list = self.rscs[clone].children.clone();
+        let rows: Vec<(RscIx, Row)> = list.iter().map(|i| (*i, self.row_with_wishes(*i))).collect();
+        let row = |i: RscIx| &rows.iter().find(|(r, _)| *r == i).expect("each instance has a row").1;
+        list.sort_by(|a, b| self.compare_instances(clone, *a, *b, row(*a), row(*b)));
+        list
+    }
+
+    /// What an instance and its dependents think of the nodes, for comparing instances.
+    fn row_with_wishes(&mut self, instance: RscIx) -> Row {
+        let first = self.rscs[instance].children.first().copied().unwrap_or(instance);
+        self.rscs[first].allowed.clone()
+    }
+
+    fn compare_instances(&self, clone: RscIx, a: RscIx, b: RscIx, row_a: &Row, row_b: &Row) -> Ordering {
+        let nodes_a = self.running_nodes(a);
+        let nodes_b = self.running_nodes(b);
+        // Those that run on several nodes come first, then those that run.
+        if nodes_a.len() > 1 || nodes_b.len() > 1 {
+            let order = nodes_b.len().cmp(&nodes_a.len());
+            if order != Ordering::Equal {
+                return order;
+            }
+        }
+        let (node_a, node_b) = (nodes_a.first().copied(), nodes_b.first().copied());
+        let ok = |node: Option<NodeIx>| node.is_some_and(|n| self.rscs[clone].allowed[n.0 as usize].listed);
+        let may = |node: Option<NodeIx>, row: &Row| node.is_some_and(|n| row[n.0 as usize].listed);
+        let order = may(node_b, row_b).cmp(&may(node_a, row_a));
+        if order != Ordering::Equal {
+            return order;
+        }
+        let order = self.rscs[b].priority.cmp(&self.rscs[a].priority);
+        if order != Ordering::Equal {
+            return order;
+        }
+        match (node_a, node_b) {
+            (None, None) => return self.by_number(a, b),
+            (Some(_), None) => return Ordering::Less,
+            (None, Some(_)) => return Ordering::Greater,
+            _ => {}
+        }
+        let (Some(x), Some(y)) = (node_a, node_b) else { return self.by_number(a, b) };
+        let order = self.usable(y).cmp(&self.usable(x));
+        if order != Ordering::Equal {
+            return order;
+        }
+        let order = ok(node_b).cmp(&ok(node_a));
+        if order != Ordering::Equal {
+            return order;
+        }
+        let weight = |n: NodeIx| self.rscs[clone].allowed[n.0 as usize].score;
+        let order = self.compare_parent_nodes(clone, x, y);
+        if order != Ordering::Equal {
+            return order;
+        }
+        let failed = |r: RscIx| self.instance_failed(r);
+        let order = failed(a).cmp(&failed(b));
+        if order != Ordering::Equal {
+            return order;
+        }
+        let score = |n: NodeIx, row: &Row| row[n.0 as usize].score;
+        let order = score(y, row_b).cmp(&score(x, row_a));
+        if order != Ordering::Equal {
+            return order;
+        }
+        let _ = weight;
+        self.by_number(a, b)
+    }
+
+    fn compare_parent_nodes(&self, clone: RscIx, x: NodeIx, y: NodeIx) -> Ordering {
+        if x == y {
+            return Ordering::Equal;
+        }
+        let row = &self.rscs[clone].allowed;
+        row[y.0 as usize].score.cmp(&row[x.0 as usize].score)
+    }
+
+    fn instance_failed(&self, rsc: RscIx) -> bool {
+        let r = &self.rscs[rsc];
+        if r.kind == Kind::Primitive {
+            return r.failed && r.role != Role::Unknown;
+        }
+        r.children.iter().any(|c| self.instance_failed(*c))
+    }
+
+    fn by_number(&self, a: RscIx, b: RscIx) -> Ordering {
+        self.rscs[a].instance.cmp(&self.rscs[b].instance)
+    }
+}

@@ -1,0 +1,133 @@
+//! Assignment: which resource goes to which node.
+//!
+//! The outermost resources are taken by priority. A resource first asks those that it must be with to be assigned,
+//! takes over what they and those that want to be with it think of the nodes, and takes the best node that is left.
+
+pub mod choose;
+pub mod clone;
+pub mod colocation;
+pub mod group;
+pub mod instances;
+pub mod primitive;
+pub mod promotable;
+pub mod utilization;
+
+use crate::arena::{NodeIx, RscIx};
+use crate::cluster::Cluster;
+use crate::model::{Kind, Role};
+use crate::options::Placement;
+use crate::words::{INFINITY, add_scores};
+
+impl Cluster<'_> {
+    /// Gives each resource its own wishes: to stay, and not to be where it failed.
+    pub(crate) fn apply_node_criteria(&mut self) {
+        self.apply_shutdown_locks();
+        self.apply_locations();
+        for rsc in self.rscs.keys() {
+            if self.rscs[rsc].kind != Kind::Primitive {
+                continue;
+            }
+            self.apply_stickiness(rsc);
+            self.apply_thresholds(rsc);
+        }
+    }
+
+    fn apply_stickiness(&mut self, rsc: RscIx) {
+        let r = &self.rscs[rsc];
+        if !r.managed || r.stickiness < 1 || r.running_on.len() != 1 {
+            return;
+        }
+        let node = r.running_on[0];
+        let place = &mut self.rscs[rsc].allowed[node.0 as usize];
+        if place.listed || self.options.symmetric {
+            place.listed = true;
+            let stickiness = self.rscs[rsc].stickiness;
+            let place = &mut self.rscs[rsc].allowed[node.0 as usize];
+            place.score = add_scores(place.score, stickiness);
+        }
+    }
+
+    fn apply_thresholds(&mut self, rsc: RscIx) {
+        for node in self.nodes.keys() {
+            if let Some(banned) = self.threshold_reached(rsc, node) {
+                self.forbid(banned, node);
+            }
+        }
+    }
+
+    /// Takes a node away from a resource and all that is in it.
+    pub(crate) fn forbid(&mut self, rsc: RscIx, node: NodeIx) {
+        let place = &mut self.rscs[rsc].allowed[node.0 as usize];
+        if place.listed {
+            place.score = -INFINITY;
+        }
+        for child in self.rscs[rsc].children.clone() {
+            self.forbid(child, node);
+        }
+    }
+
+    fn apply_shutdown_locks(&mut self) {
+        if !self.options.shutdown_lock {
+            return;
+        }
+        for rsc in self.rscs.keys() {
+            let Some((node, since)) = self.rscs[rsc].lock else { continue };
+            let limit = (self.options.shutdown_lock_limit / 1000) as i64;
+            if limit > 0 && self.now > since + limit {
+                self.rscs[rsc].lock = None;
+                continue;
+            }
+            let _ = node;
+        }
+    }
+
+    /// Assigns every resource.
+    pub(crate) fn assign_all(&mut self) {
+        if self.options.placement != Placement::Default {
+            self.sort_for_utilization();
+        }
+        let top = self.top.clone();
+        for rsc in top {
+            if self.rscs[rsc].remote_node.is_some() {
+                self.assign(rsc, None, true);
+            }
+        }
+        let top = self.top.clone();
+        for rsc in top {
+            self.assign(rsc, None, true);
+        }
+    }
+
+    /// Assigns one resource, after those that it depends on.
+    pub(crate) fn assign(&mut self, rsc: RscIx, prefer: Option<NodeIx>, stop_if_fail: bool) -> Option<NodeIx> {
+        match self.rscs[rsc].kind {
+            Kind::Primitive => self.assign_primitive(rsc, prefer, stop_if_fail),
+            Kind::Group => self.assign_group(rsc, prefer, stop_if_fail),
+            Kind::Clone | Kind::Bundle => {
+                self.assign_clone(rsc);
+                None
+            }
+        }
+    }
+
+    /// Takes an assignment back.
+    pub(crate) fn unassign(&mut self, rsc: RscIx) {
+        for child in self.rscs[rsc].children.clone() {
+            self.unassign(child);
+        }
+        let old = self.rscs[rsc].assigned.take();
+        self.rscs[rsc].provisional = true;
+        self.rscs[rsc].assigned_all.clear();
+        if let Some(node) = old {
+            if self.rscs[rsc].kind == Kind::Primitive {
+                self.nodes[node].assigned = self.nodes[node].assigned.saturating_sub(1);
+                self.release_utilization(rsc, node);
+            }
+            let r = &mut self.rscs[rsc];
+            if r.next_role_reason == Some("assigned") || r.next_role == Role::Stopped {
+                r.next_role = r.target_role;
+                r.next_role_reason = None;
+            }
+        }
+    }
+}

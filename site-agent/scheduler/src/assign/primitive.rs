@@ -1,0 +1,123 @@
+//! Assigning a primitive.
+
+use crate::arena::{NodeIx, RscIx};
+use crate::cluster::Cluster;
+use crate::model::{Kind, Role};
+use crate::words::INFINITY;
+
+use super::colocation::Select;
+
+impl Cluster<'_> {
+    pub(super) fn assign_primitive(
+        &mut self,
+        rsc: RscIx,
+        prefer: Option<NodeIx>,
+        stop_if_fail: bool,
+    ) -> Option<NodeIx> {
+        if let Some(parent) = self.rscs[rsc].parent
+            && !self.rscs[parent].assigning
+        {
+            self.assign(parent, prefer, stop_if_fail);
+        }
+        if !self.rscs[rsc].provisional {
+            return self.rscs[rsc].assigned;
+        }
+        if self.rscs[rsc].assigning {
+            return None;
+        }
+        self.rscs[rsc].assigning = true;
+        self.follow_primaries(rsc);
+        self.hear_dependents(rsc);
+        if self.rscs[rsc].next_role == Role::Stopped {
+            self.close(rsc);
+        }
+        self.decide(rsc, prefer, stop_if_fail);
+        self.rscs[rsc].assigning = false;
+        self.rscs[rsc].assigned
+    }
+
+    /// Nothing may take it.
+    pub(crate) fn close(&mut self, rsc: RscIx) {
+        for place in &mut self.rscs[rsc].allowed {
+            if place.listed {
+                place.score = -INFINITY;
+            }
+        }
+    }
+
+    /// Those that it must be with are assigned first, and tell where it can be.
+    pub(crate) fn follow_primaries(&mut self, rsc: RscIx) {
+        for ix in self.this_with(rsc) {
+            let col = self.colocations[ix].clone();
+            let fallible = col.dependent_role >= Some(Role::Promoted) || (col.score < 0 && col.score > -INFINITY);
+            let saved = fallible.then(|| self.rscs[rsc].allowed.clone());
+            self.assign(col.primary, None, true);
+            self.apply_colocation(rsc, col.primary, ix);
+            if let Some(saved) = saved
+                && !self.any_available(&self.rscs[rsc].allowed)
+            {
+                self.rscs[rsc].allowed = saved;
+            }
+        }
+    }
+
+    /// Those that want to be with it say where.
+    pub(crate) fn hear_dependents(&mut self, rsc: RscIx) {
+        for ix in self.with_this(rsc) {
+            let col = self.colocations[ix].clone();
+            if !self.has_influence(&col) {
+                continue;
+            }
+            let factor = f64::from(col.score) / f64::from(INFINITY);
+            let mut row = std::mem::take(&mut self.rscs[rsc].allowed);
+            let select = Select { active: true, ..Select::default() };
+            self.rscs[rsc].allowed = row.clone();
+            self.add_wishes(col.dependent, rsc, &mut row, Some(ix), factor, select);
+            self.rscs[rsc].allowed = row;
+        }
+    }
+
+    fn decide(&mut self, rsc: RscIx, prefer: Option<NodeIx>, stop_if_fail: bool) {
+        let r = &self.rscs[rsc];
+        if !r.managed {
+            let running = r.running_on.first().copied();
+            let node = running.or_else(|| {
+                let partial = r.partial?;
+                Some(partial.target)
+            });
+            self.rscs[rsc].next_role = self.rscs[rsc].role;
+            if node.is_none() {
+                self.rscs[rsc].next_role = Role::Stopped;
+            }
+            let role = self.rscs[rsc].next_role;
+            self.set_assignment(rsc, node, true, true);
+            self.rscs[rsc].next_role = role;
+            return;
+        }
+        if self.options.stop_all && !r.fence_device {
+            self.set_assignment(rsc, None, true, true);
+            return;
+        }
+        if let Some((node, _)) = r.lock
+            && !self.usable(node)
+            && self.options.shutdown_lock
+        {
+            for n in self.nodes.keys() {
+                if n != node {
+                    self.forbid(rsc, n);
+                }
+            }
+        }
+        let _ = Kind::Primitive;
+        self.choose_or_fail(rsc, prefer, stop_if_fail);
+    }
+
+    fn choose_or_fail(&mut self, rsc: RscIx, prefer: Option<NodeIx>, stop_if_fail: bool) {
+        if self.choose_node(rsc, prefer).is_none() && !stop_if_fail {
+            self.rscs[rsc].provisional = true;
+            if self.rscs[rsc].next_role == Role::Stopped {
+                self.rscs[rsc].next_role = self.rscs[rsc].target_role;
+            }
+        }
+    }
+}

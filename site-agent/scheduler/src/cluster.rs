@@ -1,0 +1,209 @@
+//! The state of one scheduling pass.
+//!
+//! `Cluster` is filled by `unpack`, given scores by `constraints` and `assign`, and gets its actions from `actions` and
+//! `order`. It holds everything by index, so a pass never searches a list by name.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use tierce_cib::xml::{Document, Element};
+
+use crate::action::{Action, Order};
+use crate::arena::{ActIx, Arena, ColIx, LocIx, NodeIx, RscIx};
+use crate::model::{Colocation, Kind, Location, Node, Resource, Role, Ticket, TicketUse};
+use crate::options::Options;
+use crate::unpack::nvset::Source;
+
+/// One pass over one CIB.
+pub struct Cluster<'a> {
+    /// The document.
+    pub doc: &'a Document,
+    /// Its attribute sets and references.
+    pub source: Source<'a>,
+    /// The moment that counts as now.
+    pub now: i64,
+    /// When to look again at the latest.
+    pub next_change: Cell<Option<i64>>,
+    /// Cluster options.
+    pub options: Options<'a>,
+    /// Whether this partition has quorum.
+    pub quorate: bool,
+    /// Whether a fence device is configured.
+    pub has_fencing: bool,
+    /// Nodes in the order of their names.
+    pub nodes: Arena<NodeIx, Node<'a>>,
+    /// Nodes by name.
+    pub node_by_name: HashMap<String, NodeIx>,
+    /// Nodes by id.
+    pub node_by_id: HashMap<String, NodeIx>,
+    /// All resources.
+    pub rscs: Arena<RscIx, Resource<'a>>,
+    /// The outermost, by priority, else as configured.
+    pub top: Vec<RscIx>,
+    /// Resources by id.
+    pub rsc_by_id: HashMap<String, RscIx>,
+    /// The outermost clone by the name of something in it.
+    pub clone_of: HashMap<&'a str, RscIx>,
+    /// Templates by id, with the resources made of them.
+    pub templates: HashMap<&'a str, Vec<&'a str>>,
+    /// Tags with what they name.
+    pub tags: HashMap<&'a str, Vec<&'a str>>,
+    /// Tickets by name.
+    pub tickets: HashMap<&'a str, Ticket>,
+    /// Ticket constraints.
+    pub ticket_uses: Vec<TicketUse<'a>>,
+    /// Location constraints.
+    pub locations: Arena<LocIx, Location<'a>>,
+    /// Colocations.
+    pub colocations: Arena<ColIx, Colocation<'a>>,
+    /// Defaults of resources.
+    pub rsc_defaults: Option<Element<'a>>,
+    /// Defaults of operations.
+    pub op_defaults: Option<Element<'a>>,
+    /// Actions.
+    pub actions: Arena<ActIx, Action<'a>>,
+    /// Actions of each resource.
+    pub rsc_actions: Vec<Vec<ActIx>>,
+    /// Orderings that are not applied yet.
+    pub orders: Vec<Order>,
+    /// The fencing action of each node.
+    pub fence_actions: Vec<Option<ActIx>>,
+    /// Pseudo actions of the whole cluster by name.
+    pub pseudo_actions: HashMap<String, ActIx>,
+    /// Recurring operations in the history that are not configured any more.
+    pub stale_recurring: Vec<StaleOp<'a>>,
+    /// Histories without a resource that must be cleared away.
+    pub forget: Vec<(RscIx, NodeIx)>,
+    /// Fail counts that are to be cleared: resource, node, why.
+    pub clear_failures: Vec<(RscIx, NodeIx, &'static str)>,
+    /// Failed operations for the display.
+    pub failed_ops: Vec<(NodeIx, RscIx, Element<'a>)>,
+    /// Where the DC runs.
+    pub dc: Option<NodeIx>,
+    /// Set when any start was unrunnable for a reason that the summary names.
+    pub loose_params: HashMap<(RscIx, NodeIx), Vec<(String, String)>>,
+}
+
+/// A recurring operation in a history.
+#[derive(Debug, Clone)]
+pub struct StaleOp<'a> {
+    /// Of what.
+    pub rsc: RscIx,
+    /// Where.
+    pub node: NodeIx,
+    /// The entry.
+    pub xml: Element<'a>,
+    /// The task and interval.
+    pub task: &'a str,
+    /// Milliseconds.
+    pub interval: u64,
+}
+
+impl<'a> Cluster<'a> {
+    /// The outermost resource that a resource is in.
+    pub fn top_of(&self, mut rsc: RscIx) -> RscIx {
+        while let Some(parent) = self.rscs[rsc].parent {
+            if self.rscs[parent].kind == Kind::Bundle {
+                break;
+            }
+            rsc = parent;
+        }
+        rsc
+    }
+
+    /// Whether a resource is, or is in, an anonymous clone.
+    pub fn anonymous(&self, rsc: RscIx) -> bool {
+        let mut at = Some(rsc);
+        while let Some(ix) = at {
+            let r = &self.rscs[ix];
+            if r.kind == Kind::Clone {
+                return !r.unique;
+            }
+            at = r.parent;
+        }
+        false
+    }
+
+    /// The clone that a resource is in, or is.
+    pub fn clone_above(&self, rsc: RscIx) -> Option<RscIx> {
+        let mut at = Some(rsc);
+        while let Some(ix) = at {
+            if self.rscs[ix].kind == Kind::Clone {
+                return Some(ix);
+            }
+            at = self.rscs[ix].parent;
+        }
+        None
+    }
+
+    /// Whether a resource is in a promotable clone, or is one.
+    pub fn promotable(&self, rsc: RscIx) -> bool {
+        self.clone_above(rsc).is_some_and(|c| self.rscs[c].promotable)
+    }
+
+    /// Whether a node can take resources now.
+    pub fn usable(&self, node: NodeIx) -> bool {
+        let n = &self.nodes[node];
+        n.online && !n.shutdown && !n.unclean && !n.standby && !n.maintenance && self.guest_usable(node)
+    }
+
+    /// As `usable`, but a node in maintenance counts.
+    pub fn usable_or_maintained(&self, node: NodeIx) -> bool {
+        let n = &self.nodes[node];
+        n.online && !n.shutdown && !n.unclean && !n.standby
+    }
+
+    fn guest_usable(&self, node: NodeIx) -> bool {
+        let n = &self.nodes[node];
+        if n.kind == crate::model::NodeKind::Guest && n.remote_reset {
+            return false;
+        }
+        true
+    }
+
+    /// Whether fencing is on.
+    pub fn fencing(&self) -> bool {
+        self.options.fencing_enabled
+    }
+
+    /// A node attribute, with the built-in ones.
+    pub fn node_attribute(&self, node: NodeIx, name: &str) -> Option<&str> {
+        self.nodes[node].attributes.get(name).map(AsRef::as_ref)
+    }
+
+    /// All primitives beneath a resource, itself included.
+    pub fn primitives(&self, rsc: RscIx, into: &mut Vec<RscIx>) {
+        if self.rscs[rsc].kind == Kind::Primitive {
+            into.push(rsc);
+        }
+        for i in 0..self.rscs[rsc].children.len() {
+            self.primitives(self.rscs[rsc].children[i], into);
+        }
+    }
+
+    /// The role of a resource; a collective has the greatest of its members.
+    pub fn role_of(&self, rsc: RscIx, current: bool) -> Role {
+        let r = &self.rscs[rsc];
+        if r.kind == Kind::Primitive {
+            return if current { r.role } else { r.next_role };
+        }
+        r.children.iter().map(|c| self.role_of(*c, current)).max().unwrap_or_default()
+    }
+
+    /// Where a resource runs; a collective where any member runs.
+    pub fn running_nodes(&self, rsc: RscIx) -> Vec<NodeIx> {
+        let r = &self.rscs[rsc];
+        if r.kind == Kind::Primitive {
+            return r.running_on.clone();
+        }
+        let mut all = Vec::new();
+        for c in &r.children {
+            for n in self.running_nodes(*c) {
+                if !all.contains(&n) {
+                    all.push(n);
+                }
+            }
+        }
+        all
+    }
+}

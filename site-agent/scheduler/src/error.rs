@@ -1,0 +1,28 @@
+//! What can go wrong before anything is decided.
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text is no XML.
+    #[error("the CIB can not be read: {0}; look at the line that it names")]
+    Xml(String),
+    /// The root is something else.
+    #[error("the root element is <{0}>, not <cib>; give a whole CIB, as `cibadmin --query` prints it")]
+    NotACib(String),
+    /// Something that this scheduler does not do yet.
+    #[error("unsupported: {what} ({place}); take it out of the configuration or keep Pacemaker's own scheduler for this cluster")]
+    Unsupported {
+        /// What it is.
+        what: &'static str,
+        /// Which element has it.
+        place: String,
+    },
+    /// Something that can not be understood.
+    #[error("{what} ({place}); correct it and try again")]
+    Invalid {
+        /// What is wrong.
+        what: String,
+        /// Which element has it.
+        place: String,
+    },
+}

@@ -1,0 +1,125 @@
+//! Interleaving: orderings between two clones that hold instance by instance, on the same node.
+
+use super::update::{Changed, Filter, Work};
+use crate::action::{Task, flag};
+use crate::arena::{ActIx, NodeIx, RscIx};
+use crate::cluster::Cluster;
+use crate::model::{Kind, Role};
+
+impl Cluster<'_> {
+    /// Whether an edge between two clones goes by instances.
+    pub(super) fn interleaves(&self, first: ActIx, then: ActIx) -> bool {
+        let (Some(a), Some(b)) = (self.actions[first].rsc, self.actions[then].rsc) else { return false };
+        if a == b || self.rscs[a].kind != Kind::Clone || self.rscs[b].kind != Kind::Clone {
+            return false;
+        }
+        // Going down it is the one that goes first that says so.
+        let down = matches!(self.actions[first].task.beginning(), Task::Stop | Task::Demote);
+        if down { self.rscs[a].interleave } else { self.rscs[b].interleave }
+    }
+
+    pub(super) fn update_interleaved(
+        &mut self,
+        first: ActIx,
+        then: ActIx,
+        node: Option<NodeIx>,
+        filter: Filter,
+        bit: u32,
+        work: &mut Work,
+    ) -> Changed {
+        let mut changed = Changed::default();
+        let (Some(a), Some(b)) = (self.actions[first].rsc, self.actions[then].rsc) else { return changed };
+        let first_task = self.actions[first].task.beginning();
+        let then_task = self.actions[then].task;
+        let current = matches!(first_task, Task::Stop | Task::Demote);
+        for instance in self.rscs[b].children.clone() {
+            let Some(partner) = self.compatible(instance, a, current) else {
+                let blocks = bit == flag::UNRUNNABLE_BLOCKS || bit == flag::THEN_IMPLIES_FIRST;
+                if !current && blocks && !self.rscs[instance].assigned_all.is_empty() | self.rscs[instance].assigned.is_some() {
+                    self.give_up(instance, work);
+                    changed.then = true;
+                }
+                continue;
+            };
+            let one = self.find_action(partner, first_task.for_instance(&self.rscs[partner].kind, true), node)
+                .or_else(|| self.find_action(partner, first_task, node));
+            let other = self.find_action(instance, then_task, node);
+            let (Some(one), Some(other)) = (one, other) else { continue };
+            self.link_new(one, other, bit, work);
+            let seen = self.seen(one, node);
+            let c = self.update_ordered(one, other, node, seen, filter, bit, work);
+            self.queue_changes(one, other, c, work);
+            changed.add(Changed { first: c.first, then: c.then });
+        }
+        changed
+    }
+
+    fn link_new(&mut self, first: ActIx, then: ActIx, flags: u32, work: &mut Work) {
+        let present = self.actions[then].before.iter().any(|e| e.other == first && e.flags == flags);
+        if !present {
+            self.link(first, then, flags);
+            work.push(then);
+        }
+    }
+
+    /// An instance without a partner can not come up.
+    fn give_up(&mut self, instance: RscIx, work: &mut Work) {
+        let mut parts = Vec::new();
+        self.primitives(instance, &mut parts);
+        for part in parts {
+            if self.rscs[part].assigned.is_none() {
+                continue;
+            }
+            self.unassign(part);
+            self.rscs[part].provisional = false;
+            self.rscs[part].next_role = Role::Stopped;
+            for ix in self.rsc_actions[part.0 as usize].clone() {
+                let a = &mut self.actions[ix];
+                match a.task {
+                    Task::Start | Task::Promote | Task::Monitor if a.interval > 0 || a.task != Task::Monitor => {
+                        a.runnable = false;
+                        work.push(ix);
+                        for after in self.actions[ix].after.clone() {
+                            work.push(after);
+                        }
+                    }
+                    Task::Stop => {
+                        a.optional = false;
+                        work.push(ix);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        self.rscs[instance].assigned = None;
+        self.rscs[instance].assigned_all.clear();
+    }
+
+    /// The instance of another clone that is on the same node.
+    fn compatible(&self, instance: RscIx, clone: RscIx, current: bool) -> Option<RscIx> {
+        let place = |rsc: RscIx| -> Option<NodeIx> {
+            if current {
+                return self.running_nodes(rsc).first().copied();
+            }
+            self.rscs[rsc].assigned
+        };
+        let matches = |node: NodeIx| {
+            self.rscs[clone].children.iter().copied().find(|c| {
+                let role = self.role_of(*c, current);
+                place(*c) == Some(node) && role.active()
+            })
+        };
+        if let Some(node) = place(instance) {
+            return matches(node);
+        }
+        let row = &self.rscs[instance].allowed;
+        self.sorted_nodes(instance, row, None).into_iter().find_map(matches)
+    }
+}
+
+impl Task {
+    /// An instance that is itself a group is waited for until it is done.
+    fn for_instance(self, kind: &Kind, wait: bool) -> Self {
+        if wait && *kind != Kind::Primitive { self.completion() } else { self }
+    }
+}

@@ -1,0 +1,507 @@
+//! Following the edges: the fix-point.
+
+use std::collections::VecDeque;
+
+use super::collective::Seen;
+use crate::action::{Edge, Task, flag};
+use crate::arena::{ActIx, Key, NodeIx};
+use crate::cluster::Cluster;
+use crate::model::{Kind, Role};
+
+/// Which of the two ends changed.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Changed {
+    pub first: bool,
+    pub then: bool,
+}
+
+impl Changed {
+    pub(super) fn add(&mut self, other: Self) {
+        self.first |= other.first;
+        self.then |= other.then;
+    }
+}
+
+/// Which flags an update may touch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Filter {
+    Optional,
+    Runnable,
+    Both,
+}
+
+impl Filter {
+    pub(super) fn optional(self) -> bool {
+        self != Self::Runnable
+    }
+    pub(super) fn runnable(self) -> bool {
+        self != Self::Optional
+    }
+}
+
+/// Actions that are to be looked at again.
+pub(super) struct Work {
+    queue: VecDeque<ActIx>,
+    queued: Vec<bool>,
+}
+
+impl Work {
+    pub(super) fn push(&mut self, ix: ActIx) {
+        if self.queued.len() <= ix.position() {
+            self.queued.resize(ix.position() + 1, false);
+        }
+        if !self.queued[ix.position()] {
+            self.queued[ix.position()] = true;
+            self.queue.push_back(ix);
+        }
+    }
+
+    fn pop(&mut self) -> Option<ActIx> {
+        let ix = self.queue.pop_front()?;
+        self.queued[ix.position()] = false;
+        Some(ix)
+    }
+}
+
+impl Cluster<'_> {
+    /// Follows all edges until nothing changes.
+    pub(super) fn follow_orders(&mut self) {
+        let mut work = Work { queue: VecDeque::new(), queued: vec![false; self.actions.len()] };
+        for ix in self.actions.keys() {
+            work.push(ix);
+        }
+        // A bound against a mistake in here: flags change at most a few times each.
+        let mut budget = 200 * (self.actions.len() + 10) * 4;
+        while let Some(then) = work.pop() {
+            self.update_then(then, &mut work);
+            budget -= 1;
+            if budget == 0 {
+                break;
+            }
+        }
+    }
+
+    fn update_then(&mut self, then: ActIx, work: &mut Work) {
+        let before = (self.actions[then].optional, self.actions[then].runnable);
+        let any = self.actions[then].requires_any;
+        let mut changed_then = false;
+        let edges: Vec<Edge> = self.actions[then].before.clone();
+        if any {
+            let enough = self.enough_before(then, &edges);
+            if self.actions[then].runnable != enough {
+                self.actions[then].runnable = enough;
+            }
+        }
+        for (i, edge) in edges.into_iter().enumerate() {
+            let first = edge.other;
+            let (first_node, then_node) = (self.where_for(first), self.where_for(then));
+            if edge.flags & flag::SAME_NODE != 0
+                && let (Some(a), Some(b)) = (first_node, then_node)
+                && a != b
+            {
+                self.actions[then].before[i].flags = 0;
+                continue;
+            }
+            if edge.flags & flag::THEN_CANCELS_FIRST != 0 && !self.actions[then].optional {
+                self.actions[first].optional = true;
+            }
+            let old_first = (self.actions[first].optional, self.actions[first].runnable);
+            let seen = self.seen_by(first, then_node);
+            let mut changed = self.update_pair(first, then, seen, edge.flags, work);
+            if (self.actions[first].optional, self.actions[first].runnable) != old_first {
+                changed.first = true;
+            }
+            if changed.first {
+                for after in self.actions[first].after.clone() {
+                    work.push(after);
+                }
+                work.push(first);
+            }
+            changed_then |= changed.then;
+        }
+        let now = (self.actions[then].optional, self.actions[then].runnable);
+        if changed_then || now != before {
+            if before.1 && !now.1 {
+                self.block_dependents(then, work);
+            }
+            self.push_after(then, work);
+            work.push(then);
+            if now == before {
+                // Only something inside changed; it was queued there.
+            }
+        }
+    }
+
+    fn push_after(&self, ix: ActIx, work: &mut Work) {
+        for after in &self.actions[ix].after {
+            work.push(*after);
+        }
+        // What it is inside of sums it up.
+        let mut at = self.actions[ix].rsc.and_then(|r| self.rscs[r].parent);
+        let task = self.actions[ix].task;
+        while let Some(parent) = at {
+            for t in [task.beginning(), task.beginning().completion()] {
+                if let Some(above) = self.find_action(parent, t, None) {
+                    work.push(above);
+                    for after in &self.actions[above].after {
+                        work.push(*after);
+                    }
+                }
+            }
+            at = self.rscs[parent].parent;
+        }
+    }
+
+    fn enough_before(&mut self, then: ActIx, edges: &[Edge]) -> bool {
+        let mut count = 0;
+        for edge in edges {
+            if edge.flags & flag::MIN_RUNNABLE != 0 {
+                let seen = self.seen(edge.other, None);
+                count += u32::from(seen.runnable);
+            }
+        }
+        count >= self.actions[then].required_before.max(1)
+    }
+
+    fn where_for(&self, ix: ActIx) -> Option<NodeIx> {
+        let a = &self.actions[ix];
+        if a.node.is_some() {
+            return a.node;
+        }
+        let rsc = a.rsc?;
+        if self.rscs[rsc].kind == Kind::Group && matches!(a.task, Task::Start | Task::Running) {
+            return self.rscs[rsc].assigned;
+        }
+        None
+    }
+
+    /// One edge, flag by flag.
+    fn update_pair(&mut self, first: ActIx, then: ActIx, seen: Seen, flags: u32, work: &mut Work) -> Changed {
+        let mut changed = Changed::default();
+        let mut node = self.actions[then].node;
+        let mut flags = flags;
+        if flags & flag::FIRST_IMPLIES_SAME_NODE_THEN != 0 {
+            flags |= flag::FIRST_IMPLIES_THEN;
+            if self.actions[first].node.is_some() {
+                node = self.actions[first].node;
+            }
+        }
+        for (bit, filter) in [
+            (flag::FIRST_IMPLIES_THEN, Filter::Optional),
+            (flag::RESTART, Filter::Both),
+            (flag::THEN_IMPLIES_FIRST, Filter::Optional),
+            (flag::PROMOTED_IMPLIES_FIRST, Filter::Optional),
+            (flag::UNRUNNABLE_BLOCKS, Filter::Runnable),
+            (flag::NESTED_PROBE, Filter::Runnable),
+            (flag::UNMIGRATABLE_BLOCKS, Filter::Both),
+            (flag::ASYMMETRIC, Filter::Runnable),
+        ] {
+            if flags & bit == 0 {
+                continue;
+            }
+            if bit == flag::NESTED_PROBE {
+                let running = self.actions[first].rsc.is_some_and(|r| !self.rscs[r].running_on.is_empty());
+                if running {
+                    continue;
+                }
+            }
+            let owner = if bit == flag::THEN_IMPLIES_FIRST { first } else { then };
+            if self.actions[owner].rsc.is_none() {
+                changed.add(self.update_plain(first, then, seen, bit));
+            } else {
+                let bit = if bit == flag::NESTED_PROBE { flag::UNRUNNABLE_BLOCKS } else { bit };
+                changed.add(self.update_ordered(first, then, node, seen, filter, bit, work));
+            }
+        }
+        if flags & flag::ORDERED != 0 && self.interleaves(first, then) {
+            changed.add(self.update_ordered(first, then, node, seen, Filter::Runnable, flag::ORDERED, work));
+        }
+        if flags & flag::SHOWS_THEN != 0 && !seen.optional {
+            self.actions[then].shown = true;
+        }
+        if flags & flag::SHOWS_FIRST != 0 && !self.actions[then].optional {
+            self.actions[first].shown = true;
+        }
+        changed
+    }
+
+    fn update_plain(&mut self, first: ActIx, then: ActIx, seen: Seen, bit: u32) -> Changed {
+        let mut changed = Changed::default();
+        match bit {
+            flag::FIRST_IMPLIES_THEN if !seen.optional && self.actions[then].optional => {
+                self.actions[then].optional = false;
+                changed.then = true;
+            }
+            flag::UNRUNNABLE_BLOCKS if !seen.runnable && self.actions[then].runnable => {
+                self.actions[then].runnable = false;
+                changed.then = true;
+            }
+            flag::THEN_IMPLIES_FIRST if !self.actions[then].optional && self.actions[first].optional => {
+                self.actions[first].optional = false;
+                changed.first = true;
+            }
+            _ => {}
+        }
+        changed
+    }
+
+    /// One flag of an edge, for whatever `then` is an action of.
+    #[expect(clippy::too_many_arguments, reason = "an edge has this many parts")]
+    pub(super) fn update_ordered(
+        &mut self,
+        first: ActIx,
+        then: ActIx,
+        node: Option<NodeIx>,
+        seen: Seen,
+        filter: Filter,
+        bit: u32,
+        work: &mut Work,
+    ) -> Changed {
+        let Some(rsc) = self.actions[then].rsc else {
+            return self.update_plain(first, then, seen, bit);
+        };
+        match self.rscs[rsc].kind {
+            Kind::Primitive => self.update_primitive(first, then, seen, filter, bit, work),
+            Kind::Group => {
+                let mut changed = self.update_primitive(first, then, seen, filter, bit, work);
+                let task = self.actions[then].task;
+                for member in self.rscs[rsc].children.clone() {
+                    if let Some(action) = self.find_action(member, task, node) {
+                        let c = self.update_ordered(first, action, node, seen, filter, bit, work);
+                        self.queue_changes(first, action, c, work);
+                        changed.add(c);
+                    }
+                }
+                changed
+            }
+            Kind::Clone | Kind::Bundle => {
+                if self.interleaves(first, then) {
+                    return self.update_interleaved(first, then, node, filter, bit, work);
+                }
+                let mut changed = self.update_primitive(first, then, seen, filter, bit, work);
+                let task = self.actions[then].task;
+                for instance in self.rscs[rsc].children.clone() {
+                    let at = if self.rscs[instance].kind == Kind::Primitive { node } else { None };
+                    let Some(action) = self.find_action(instance, task, at) else { continue };
+                    if !self.seen(action, node).runnable {
+                        continue;
+                    }
+                    let c = self.update_ordered(first, action, node, seen, filter, bit, work);
+                    self.queue_changes(first, action, c, work);
+                    changed.add(c);
+                }
+                changed
+            }
+        }
+    }
+
+    pub(super) fn queue_changes(&self, first: ActIx, then: ActIx, changed: Changed, work: &mut Work) {
+        if changed.then {
+            work.push(then);
+            self.push_after(then, work);
+        }
+        if changed.first {
+            work.push(first);
+            self.push_after(first, work);
+        }
+    }
+
+    fn update_primitive(
+        &mut self,
+        first: ActIx,
+        then: ActIx,
+        seen: Seen,
+        filter: Filter,
+        bit: u32,
+        work: &mut Work,
+    ) -> Changed {
+        let old_first = self.flags_of(first);
+        let old_then = self.flags_of(then);
+        match bit {
+            flag::ASYMMETRIC => self.update_asymmetric(first, then),
+            flag::THEN_IMPLIES_FIRST => {
+                if !self.actions[then].optional {
+                    self.actions[first].optional = false;
+                    if self.actions[first].migratable && !self.actions[then].migratable {
+                        self.actions[first].migratable = false;
+                    }
+                }
+            }
+            flag::PROMOTED_IMPLIES_FIRST => {
+                let promoted = self.actions[then].rsc.is_some_and(|r| self.rscs[r].role == Role::Promoted);
+                if promoted && !self.actions[then].optional {
+                    self.actions[first].optional = false;
+                }
+            }
+            flag::UNMIGRATABLE_BLOCKS => {
+                let t = &self.actions[then];
+                if !(t.migratable && t.runnable) {
+                    self.actions[first].runnable = false;
+                }
+                if !self.actions[then].optional {
+                    let optional = self.actions[then].optional;
+                    let _ = optional;
+                }
+            }
+            flag::UNRUNNABLE_BLOCKS => {
+                if filter.runnable() && self.actions[then].runnable && !seen.runnable {
+                    self.actions[then].runnable = false;
+                    self.actions[then].migratable = false;
+                }
+            }
+            flag::FIRST_IMPLIES_THEN => {
+                if filter.optional() && !seen.optional && !self.actions[first].migratable {
+                    self.actions[then].optional = false;
+                }
+            }
+            flag::RESTART => self.update_restart(first, then),
+            _ => {}
+        }
+        let changed = Changed { first: old_first != self.flags_of(first), then: old_then != self.flags_of(then) };
+        if changed.then {
+            self.explain(first, then, bit);
+            self.push_after(then, work);
+        }
+        if changed.first {
+            self.explain_first(first, then, bit);
+            self.push_after(first, work);
+        }
+        changed
+    }
+
+    fn flags_of(&self, ix: ActIx) -> (bool, bool, bool) {
+        let a = &self.actions[ix];
+        (a.optional, a.runnable, a.migratable)
+    }
+
+    fn update_asymmetric(&mut self, first: ActIx, then: ActIx) {
+        if self.actions[first].runnable {
+            return;
+        }
+        let Some(rsc) = self.actions[then].rsc else { return };
+        if self.actions[then].optional {
+            let role = self.role_of(rsc, true);
+            let task = self.actions[then].task;
+            if role == Role::Stopped && task == Task::Stop {
+                return;
+            }
+            if role >= Role::Started && task == Task::Start {
+                let here = self.actions[then].node;
+                let running = &self.rscs[rsc].running_on;
+                if self.rscs[rsc].kind != Kind::Primitive || running.len() == 1 && running.first().copied() == here {
+                    return;
+                }
+            }
+        }
+        self.actions[then].optional = false;
+        self.actions[then].runnable = false;
+    }
+
+    /// A stop and the start after it: what asks for one asks for the other.
+    fn update_restart(&mut self, stop: ActIx, start: ActIx) {
+        let s = &self.actions[start];
+        let same = s.rsc.is_some() && s.rsc == self.actions[stop].rsc;
+        let managed = s.rsc.is_some_and(|r| self.rscs[r].managed);
+        let needed = !s.optional;
+        let impossible = !s.runnable && managed && same && !self.rscs[s.rsc.expect("checked above")].start_stays;
+        if !needed && !impossible {
+            return;
+        }
+        if self.actions[stop].runnable {
+            self.actions[stop].optional = false;
+        }
+        if needed {
+            self.actions[stop].optional = false;
+        }
+        if !self.actions[start].migratable {
+            self.actions[stop].migratable = false;
+        }
+        if !self.actions[stop].optional && !self.actions[stop].runnable {
+            self.actions[start].runnable = false;
+        }
+    }
+
+    fn explain(&mut self, first: ActIx, then: ActIx, bit: u32) {
+        let text = match bit {
+            flag::UNRUNNABLE_BLOCKS => format!("unrunnable {}", self.name_for_reason(first)),
+            flag::FIRST_IMPLIES_THEN => format!("required {}", self.name_for_reason(first)),
+            _ => return,
+        };
+        let same = self.actions[first].rsc == self.actions[then].rsc;
+        if !same && self.actions[then].reason.is_none() {
+            self.actions[then].reason = Some(text);
+        }
+    }
+
+    fn explain_first(&mut self, first: ActIx, then: ActIx, bit: u32) {
+        if bit == flag::THEN_IMPLIES_FIRST && self.actions[first].reason.is_none() {
+            let text = format!("required {}", self.name_for_reason(then));
+            if self.actions[first].rsc != self.actions[then].rsc {
+                self.actions[first].reason = Some(text);
+            }
+        }
+    }
+
+    fn name_for_reason(&self, ix: ActIx) -> String {
+        let a = &self.actions[ix];
+        match a.rsc {
+            Some(rsc) => format!("{} {}", self.rscs[rsc].id, a.task.word()),
+            None => a.key.to_string(),
+        }
+    }
+
+    /// A start that became impossible: those that must be with its resource can not start either.
+    fn block_dependents(&mut self, ix: ActIx, work: &mut Work) {
+        let a = &self.actions[ix];
+        let Some(rsc) = a.rsc else { return };
+        let promote = match a.task {
+            Task::Start => false,
+            Task::Promote => true,
+            _ => return,
+        };
+        if a.runnable {
+            return;
+        }
+        let mut top = rsc;
+        // A member of a group stands for the group only if it is not an instance.
+        if let Some(parent) = self.rscs[rsc].parent
+            && self.rscs[parent].kind == Kind::Group
+        {
+            top = parent;
+        }
+        for source in [Some(rsc), Some(top).filter(|t| *t != rsc)].into_iter().flatten() {
+            for col in self.rscs[source].with_this.clone() {
+                let c = &self.colocations[col];
+                if c.score < crate::words::INFINITY {
+                    continue;
+                }
+                if promote != (c.primary_role == Some(Role::Promoted)) {
+                    continue;
+                }
+                let wanted = if c.dependent_role == Some(Role::Promoted) { Task::Promote } else { Task::Start };
+                let dependent = c.dependent;
+                self.block_tree(dependent, wanted, ix, work);
+            }
+        }
+    }
+
+    fn block_tree(&mut self, rsc: crate::arena::RscIx, task: Task, why: ActIx, work: &mut Work) {
+        if self.rscs[rsc].kind != Kind::Primitive {
+            for child in self.rscs[rsc].children.clone() {
+                self.block_tree(child, task, why, work);
+            }
+            return;
+        }
+        for action in self.find_actions(rsc, task, 0) {
+            if self.actions[action].runnable {
+                let reason = self.name_for_reason(why);
+                let a = &mut self.actions[action];
+                a.runnable = false;
+                a.reason.get_or_insert_with(|| format!("colocation with {reason}"));
+                work.push(action);
+                self.push_after(action, work);
+                self.block_dependents(action, work);
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The stages, one after the other.
+
+use tierce_cib::xml::Document;
+
+use crate::Error;
+use crate::cluster::Cluster;
+use crate::graph::Graph;
+use crate::unpack;
+
+/// What is to be done, with everything that led to it.
+pub struct Plan<'a> {
+    pub(crate) cluster: Cluster<'a>,
+    pub(crate) graph: Graph,
+}
+
+/// Schedules: what is to be done for a CIB at a moment (seconds since 1970).
+pub fn schedule(doc: &Document, now: i64) -> Result<Plan<'_>, Error> {
+    let mut cluster = unpack::unpack(doc, now)?;
+    cluster.check_notifications()?;
+    cluster.unpack_constraints()?;
+    cluster.colocate_group_members();
+    cluster.apply_node_criteria();
+    cluster.check_changes();
+    cluster.forget_removed();
+    cluster.assign_all();
+    cluster.create_probes();
+    let top = cluster.top.clone();
+    for rsc in top {
+        cluster.create_actions(rsc);
+    }
+    cluster.create_reloads();
+    cluster.order_internally();
+    cluster.create_node_actions();
+    cluster.apply_orders();
+    let graph = cluster.make_graph();
+    Ok(Plan { cluster, graph })
+}
+
+impl Plan<'_> {
+    /// The graph as the controller reads it.
+    pub fn graph_xml(&self) -> String {
+        self.cluster.graph_xml(&self.graph)
+    }
+
+    /// The graph as `dot` reads it; with `all`, what is optional as well.
+    pub fn graph_dot(&self, all: bool) -> String {
+        self.cluster.graph_dot(all)
+    }
+
+    /// Scores by resource and node.
+    pub fn scores(&self) -> String {
+        self.cluster.scores()
+    }
+
+    /// How many actions there are in the graph.
+    pub fn actions(&self) -> usize {
+        self.graph.synapses.len()
+    }
+}

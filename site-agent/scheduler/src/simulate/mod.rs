@@ -1,0 +1,133 @@
+//! Simulation: what a cluster would do, and what would be then.
+//!
+//! `run` takes the text of a CIB and gives the texts that `crm_simulate` would print and write. The graph is played in waves
+//! against the document itself: every action writes its result into the status, and at the end the status is read again.
+
+pub mod inject;
+pub mod options;
+mod play;
+mod resources;
+mod status;
+mod summary;
+
+use tierce_cib::xml::Document;
+
+use crate::Error;
+use crate::plan::schedule;
+use crate::unpack::time;
+use crate::words;
+pub use options::{Request, Usage};
+
+/// What a simulation gives: texts to print and to write.
+#[derive(Debug, Default, Clone)]
+pub struct Outcome {
+    /// For standard output.
+    pub text: String,
+    /// The graph as XML.
+    pub graph: String,
+    /// The graph as dot.
+    pub dot: String,
+    /// The CIB after injections, before the transition.
+    pub input: String,
+    /// The CIB after the transition.
+    pub output: String,
+    /// A transition stopped because an action failed.
+    pub failed: bool,
+}
+
+/// Runs a simulation as a request asks. `clock` is the wall clock, for a CIB that names no time of its own.
+pub fn run(text: String, request: &Request, clock: i64) -> Result<Outcome, Error> {
+    let mut doc = Document::parse(text).map_err(|e| Error::Xml(e.to_string()))?;
+    if doc.root().name() != "cib" {
+        return Err(Error::NotACib(doc.root().name().to_owned()));
+    }
+    refuse_old(&doc)?;
+    let mut out = Outcome::default();
+    let now = moment(&doc, request, clock)?;
+    let heading = heading(&doc, request);
+    if !request.quiet {
+        out.text.push_str(&heading);
+    }
+    let injected = inject::apply(&mut doc, request)?;
+    let modified = !injected.is_empty();
+    if request.save_input {
+        out.input = doc.write();
+    }
+    let changes;
+    {
+        let plan = schedule(&doc, now)?;
+        if !request.quiet {
+            out.text.push_str(&status::render(&plan.cluster, "Current cluster status:", request));
+        }
+        if modified && !request.quiet {
+            out.text.push_str("\nPerforming Requested Modifications:\n");
+            out.text.push_str(&injected);
+        }
+        if request.scores {
+            if !request.quiet {
+                out.text.push_str("\nAssignment Scores:\n");
+            }
+            out.text.push_str(&plan.scores());
+        }
+        if !request.quiet && (request.run || request.simulate) {
+            out.text.push_str(&summary::render(&plan));
+        }
+        out.graph = plan.graph_xml();
+        out.dot = plan.graph_dot(request.all_actions);
+        changes = request.simulate.then(|| play::play(&plan, request));
+    }
+    let Some(played) = changes else { return Ok(out) };
+    if !request.quiet {
+        out.text.push_str("\nExecuting Cluster Transition:\n");
+        out.text.push_str(&played.text);
+        if request.date.is_some() {
+            out.text.push_str(&heading);
+        }
+    }
+    out.failed = played.failed;
+    played.write_into(&mut doc);
+    if request.save_output {
+        out.output = doc.write();
+    }
+    if !request.quiet {
+        let after = schedule_status(&doc, now)?;
+        out.text.push_str(&status::render(&after, "\nRevised Cluster Status:", request));
+    }
+    Ok(out)
+}
+
+/// Reads a document again, for its status only.
+fn schedule_status(doc: &Document, now: i64) -> Result<crate::cluster::Cluster<'_>, Error> {
+    let mut cluster = crate::unpack::unpack(doc, now)?;
+    cluster.unpack_constraints()?;
+    Ok(cluster)
+}
+
+fn refuse_old(doc: &Document) -> Result<(), Error> {
+    let schema = doc.root().attr("validate-with").unwrap_or("");
+    let old = ["pacemaker-0", "pacemaker-1", "pacemaker-2", "transitional"];
+    if old.iter().any(|p| schema.starts_with(p)) {
+        return Err(Error::Unsupported { what: "schemas before pacemaker-3.0", place: format!("validate-with={schema}") });
+    }
+    Ok(())
+}
+
+fn moment(doc: &Document, request: &Request, clock: i64) -> Result<i64, Error> {
+    if let Some(date) = &request.date {
+        return time::parse(date).ok_or_else(|| Error::Invalid {
+            what: "not a time in ISO 8601".into(),
+            place: format!("set-datetime {date}"),
+        });
+    }
+    Ok(doc.root().attr("execution-date").and_then(words::leading_integer).unwrap_or(clock))
+}
+
+fn heading(doc: &Document, request: &Request) -> String {
+    if let Some(date) = &request.date {
+        return format!("Setting effective cluster time: {date}\n");
+    }
+    match doc.root().attr("execution-date").and_then(words::leading_integer) {
+        Some(epoch) => format!("Using the original execution date of: {}\n", time::show(epoch)),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,846 @@
+//! Histories: what each resource is, and where, by the results of its operations.
+//!
+//! The entries of one resource on one node are replayed in the order of their call ids. The last word wins: a success clears most
+//! failures before it, and what remains at the end decides whether the resource counts as failed, blocked or banned.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+use tierce_cib::xml::Element;
+
+use super::fail_count::base_name;
+use crate::Error;
+use crate::arena::{NodeIx, RscIx};
+use crate::cluster::{Cluster, StaleOp};
+use crate::model::{Kind, Location, MultipleActive, NodeKind, OnFail, Partial, Requires, Role};
+use crate::words::{self, INFINITY};
+
+/// Outcome of an operation after its return code was read in its context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Pending,
+    Done,
+    Cancelled,
+    Failed,
+    /// It can not work on this node.
+    FailedHard,
+    /// It can not work anywhere.
+    FailedFatal,
+    Ignored,
+}
+
+/// One entry of a history.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry<'a> {
+    pub xml: Element<'a>,
+    pub task: &'a str,
+    pub interval: u64,
+    pub call: i64,
+    pub rc: i64,
+    pub status: i64,
+    pub target_rc: Option<i64>,
+    pub transition: i64,
+    pub changed: i64,
+}
+
+impl<'a> Entry<'a> {
+    pub(crate) fn read(xml: Element<'a>) -> Option<Self> {
+        let number = |name: &str| xml.attr(name).and_then(words::leading_integer);
+        let key = xml.attr("transition-key").or_else(|| {
+            xml.attr("transition-magic").and_then(|m| m.split_once(';')).map(|(_, key)| key)
+        });
+        let mut parts = key.unwrap_or("").split(':');
+        let _action = parts.next();
+        let transition = parts.next().and_then(words::leading_integer).unwrap_or(-1);
+        let target_rc = parts.next().and_then(words::leading_integer);
+        Some(Self {
+            xml,
+            task: xml.attr("operation")?,
+            interval: number("interval").unwrap_or(0).max(0) as u64,
+            call: number("call-id").unwrap_or(0),
+            rc: number("rc-code").unwrap_or(193),
+            status: number("op-status").unwrap_or(-1),
+            target_rc,
+            transition,
+            changed: number("last-rc-change").unwrap_or(0),
+        })
+    }
+
+    pub(crate) fn probe(&self) -> bool {
+        self.task == "monitor" && self.interval == 0
+    }
+
+    /// The order in which entries of one node came to be.
+    fn order(&self, other: &Self) -> Ordering {
+        if self.call >= 0 && other.call >= 0 && self.call != other.call {
+            return self.call.cmp(&other.call);
+        }
+        if self.call == other.call && self.call >= 0 {
+            return self.changed.cmp(&other.changed);
+        }
+        // An operation in flight has no call id: it is newer, unless its transition is older.
+        match (self.call < 0, other.call < 0) {
+            (true, false) if self.transition >= other.transition => Ordering::Greater,
+            (true, false) => Ordering::Less,
+            (false, true) if other.transition >= self.transition => Ordering::Less,
+            (false, true) => Ordering::Greater,
+            _ => self.transition.cmp(&other.transition),
+        }
+    }
+
+    /// Whether this one is newer than one of another node.
+    fn newer_than(&self, other: &Self) -> bool {
+        if self.changed > 0 && other.changed > 0 && self.changed != other.changed {
+            return self.changed > other.changed;
+        }
+        if self.transition >= 0 && other.transition >= 0 && self.transition != other.transition {
+            return self.transition > other.transition;
+        }
+        self.call > other.call
+    }
+}
+
+/// What the replay of one history adds up to.
+struct Replay<'a> {
+    on_fail: OnFail,
+    last_failure: Option<Entry<'a>>,
+}
+
+impl<'a> Cluster<'a> {
+    pub(super) fn unpack_histories(&mut self, node: NodeIx, state: Element<'a>) -> Result<(), Error> {
+        let entries = state.children_named("lrm").flat_map(|l| l.children_named("lrm_resources"));
+        for xml in entries.flat_map(|l| l.children_named("lrm_resource")) {
+            self.unpack_history(node, xml)?;
+        }
+        Ok(())
+    }
+
+    fn unpack_history(&mut self, node: NodeIx, xml: Element<'a>) -> Result<(), Error> {
+        let Some(id) = xml.id() else { return Ok(()) };
+        let mut entries: Vec<Entry<'a>> = xml.children_named("lrm_rsc_op").filter_map(Entry::read).collect();
+        let locked = xml.attr("shutdown-lock").and_then(words::leading_integer);
+        if entries.is_empty() && locked.is_none() {
+            return Ok(());
+        }
+        entries.sort_by(Entry::order);
+        let found = self.find_for_history(node, id)?;
+        let rsc = match found {
+            Some(rsc) => rsc,
+            None if entries.is_empty() => return Ok(()),
+            None => self.removed_resource(id, xml),
+        };
+        if let Some(since) = locked.filter(|_| self.options.shutdown_lock) {
+            self.rscs[rsc].lock = Some((node, since));
+        }
+        let saved = self.rscs[rsc].role;
+        self.rscs[rsc].role = Role::Unknown;
+        let mut replay = Replay { on_fail: OnFail::Ignore, last_failure: None };
+        for entry in &entries {
+            self.replay(rsc, node, entry, &mut replay);
+        }
+        self.rscs[rsc].history.push((node, xml));
+        self.note_recurring(rsc, node, &entries);
+        self.settle(rsc, node, &replay);
+        let r = &mut self.rscs[rsc];
+        if r.target_role != Role::Unknown && (r.next_role == Role::Unknown || r.target_role < r.next_role) {
+            r.next_role = r.target_role;
+        }
+        if saved > r.role {
+            r.role = saved;
+        }
+        Ok(())
+    }
+
+    /// The resource that a history is of: by name, or the instance of an anonymous clone that fits best.
+    fn find_for_history(&mut self, node: NodeIx, id: &'a str) -> Result<Option<RscIx>, Error> {
+        let base = base_name(id);
+        if let Some(rsc) = self.rsc_by_id.get(id).copied()
+            && self.rscs[rsc].kind == Kind::Primitive
+            && !self.anonymous(rsc)
+        {
+            return Ok(Some(rsc));
+        }
+        let Some(top) = self.clone_of.get(base).copied() else { return Ok(None) };
+        let clone = if self.rscs[top].kind == Kind::Clone { Some(top) } else { None };
+        let Some(clone) = clone.filter(|c| !self.rscs[*c].unique) else { return Ok(None) };
+        self.anonymous_instance(node, clone, base).map(Some)
+    }
+
+    fn anonymous_instance(&mut self, node: NodeIx, clone: RscIx, base: &str) -> Result<RscIx, Error> {
+        let (mut exact, mut free, mut skip_free) = (None, None, false);
+        for instance in self.rscs[clone].children.clone() {
+            let Some(candidate) = self.in_instance(instance, base) else { continue };
+            let nodes = self.running_nodes(instance);
+            if nodes.is_empty() {
+                let busy = self.rscs[candidate].history.iter().any(|(n, _)| {
+                    *n != node && self.nodes[*n].pending
+                });
+                if free.is_none() && !skip_free && !self.rscs[instance].removed && !busy {
+                    free = Some(candidate);
+                }
+            } else if nodes.contains(&node) {
+                if self.rscs[candidate].running_on.contains(&node) {
+                    skip_free = true;
+                } else {
+                    exact = Some(candidate);
+                    break;
+                }
+            }
+        }
+        let found = exact.or(if skip_free { None } else { free });
+        if let Some(rsc) = found {
+            let n = &self.nodes[node];
+            let short = self.rscs[clone].clone_max < self.nodes.len() as u32;
+            let wasted = exact.is_none()
+                && self.rscs[rsc].requires < Requires::Fencing
+                && !n.online
+                && n.unclean
+                && n.kind != NodeKind::Guest
+                && short;
+            if !wasted {
+                return Ok(rsc);
+            }
+        }
+        // A spare instance that is not in use serves again.
+        for instance in self.rscs[clone].children.clone() {
+            if self.rscs[instance].removed
+                && self.running_nodes(instance).is_empty()
+                && let Some(candidate) = self.in_instance(instance, base)
+                && !skip_free
+            {
+                return Ok(candidate);
+            }
+        }
+        let instance = self.extra_instance(clone)?;
+        Ok(self.in_instance(instance, base).unwrap_or(instance))
+    }
+
+    fn in_instance(&self, instance: RscIx, base: &str) -> Option<RscIx> {
+        if self.rscs[instance].base == base && self.rscs[instance].kind == Kind::Primitive {
+            return Some(instance);
+        }
+        self.rscs[instance].children.iter().copied().find(|c| self.rscs[*c].base == base)
+    }
+
+    /// A resource that only the history knows.
+    fn removed_resource(&mut self, id: &'a str, xml: Element<'a>) -> RscIx {
+        let templates = HashMap::new();
+        let rsc = self.make(xml, None, None, &templates).expect("a primitive without children can be made");
+        let stop = self.options.stop_removed;
+        let r = &mut self.rscs[rsc];
+        r.id = id.to_owned();
+        r.removed = true;
+        r.managed = stop && r.managed;
+        self.top.push(rsc);
+        if stop {
+            self.ban_everywhere(rsc, "__orphan_do_not_run__");
+        }
+        rsc
+    }
+
+    fn replay(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>, replay: &mut Replay<'a>) {
+        if entry.task == "notify" || entry.task == "meta-data" {
+            return;
+        }
+        let mut entry = *entry;
+        let mut outcome = self.outcome(rsc, node, &mut entry);
+        if matches!(outcome, Outcome::Failed | Outcome::FailedHard | Outcome::FailedFatal)
+            && self.expired(rsc, node, &entry)
+        {
+            outcome = Outcome::Ignored;
+        }
+        match outcome {
+            Outcome::Ignored | Outcome::Cancelled => {}
+            Outcome::Pending => self.pending(rsc, node, &entry),
+            Outcome::Done => self.success(rsc, node, &entry, replay),
+            Outcome::Failed | Outcome::FailedHard | Outcome::FailedFatal => {
+                self.failure(rsc, node, &entry, outcome, replay);
+            }
+        }
+    }
+
+    fn known(&mut self, rsc: RscIx, node: NodeIx) {
+        if !self.rscs[rsc].known_on.contains(&node) {
+            self.rscs[rsc].known_on.push(node);
+        }
+    }
+
+    /// Reads a return code in its context; some set the role at once.
+    fn outcome(&mut self, rsc: RscIx, node: NodeIx, entry: &mut Entry<'a>) -> Outcome {
+        match entry.status {
+            -1 => {
+                return Outcome::Pending;
+            }
+            1 => return Outcome::Cancelled,
+            9 => return Outcome::Ignored,
+            _ => {}
+        }
+        match entry.rc {
+            190 => entry.rc = 0,
+            191 => entry.rc = 8,
+            _ => {}
+        }
+        let probe = entry.probe();
+        let target = entry.target_rc;
+        let mut failed = match target {
+            Some(expected) if expected >= 0 => expected != entry.rc || entry.status > 1,
+            _ => entry.status > 1,
+        };
+        if entry.status == 0 && probe && entry.rc == 0 {
+            failed = false;
+        }
+        if entry.status == 7 {
+            // The agent is not there.
+            return Outcome::FailedHard;
+        }
+        match entry.rc {
+            0 if target.is_none_or(|t| t == 0 || probe) => {
+                if entry.status == 0 || probe { Outcome::Done } else { Outcome::Failed }
+            }
+            7 => {
+                if probe || target == Some(7) || !self.rscs[rsc].managed {
+                    self.rscs[rsc].role = Role::Stopped;
+                    self.rscs[rsc].next_role = Role::Unknown;
+                    Outcome::Done
+                } else {
+                    Outcome::Failed
+                }
+            }
+            8 => {
+                if probe && failed {
+                    self.rscs[rsc].role = Role::Promoted;
+                    Outcome::Done
+                } else if failed {
+                    Outcome::Failed
+                } else {
+                    if entry.task == "monitor" {
+                        self.rscs[rsc].role = Role::Promoted;
+                    }
+                    Outcome::Done
+                }
+            }
+            9 => {
+                self.rscs[rsc].role = Role::Promoted;
+                if target == Some(9) && entry.status == 0 { Outcome::Done } else { Outcome::Failed }
+            }
+            6 => Outcome::FailedFatal,
+            3 if entry.interval > 0 => Outcome::Failed,
+            2..=5 => {
+                let _ = node;
+                Outcome::FailedHard
+            }
+            _ if failed || entry.status > 1 => Outcome::Failed,
+            _ if entry.status == 0 && target == Some(entry.rc) => Outcome::Done,
+            _ => Outcome::Failed,
+        }
+    }
+
+    /// Whether a failure is too old to count. Then its count is to be cleared as well.
+    fn expired(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>) -> bool {
+        let timeout = self.rscs[rsc].failure_timeout;
+        if timeout <= 0 {
+            return false;
+        }
+        let block = entry.task != "stop" && {
+            self.op_options(rsc, entry.task, entry.interval).on_fail == OnFail::Block
+        };
+        let mut expired = entry.changed > 0 && self.now >= entry.changed + timeout && !block;
+        let counted = self.fail_count(rsc, node, true);
+        let raw = self.fail_count(rsc, node, false);
+        if expired && raw > 0 {
+            if counted == 0 {
+                let why = if entry.probe() || entry.interval > 0 || self.fail_expired_clear(rsc) {
+                    "it expired"
+                } else {
+                    "reconnect interval is set"
+                };
+                self.clear_failures.push((rsc, node, why));
+            } else {
+                // A newer failure keeps the count alive.
+                expired = false;
+            }
+        }
+        if !expired && entry.changed > 0 {
+            let due = entry.changed + timeout + 1;
+            if due > self.now && self.next_change.get().is_none_or(|n| due < n) {
+                self.next_change.set(Some(due));
+            }
+        }
+        if expired && entry.interval == 0 && entry.task == "stop" {
+            return false;
+        }
+        expired
+    }
+
+    fn fail_expired_clear(&self, rsc: RscIx) -> bool {
+        self.rscs[rsc].remote_node.is_none()
+    }
+
+    fn pending(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>) {
+        let unclean = self.nodes[node].unclean;
+        let promotable = self.promotable(rsc);
+        let r = &mut self.rscs[rsc];
+        match entry.task {
+            "start" => {
+                r.start_pending = true;
+                r.role = if promotable { Role::Unpromoted } else { Role::Started };
+            }
+            "promote" => r.role = Role::Promoted,
+            "migrate_to" if unclean => {
+                // Where it is now can not be known; fencing will tell.
+                r.failed = true;
+                r.role = Role::Started;
+                r.allow_migrate = false;
+            }
+            "migrate_to" | "migrate_from" => {
+                r.role = Role::Started;
+            }
+            _ => {}
+        }
+        r.pending = Some(match (entry.task, entry.interval) {
+            ("start", _) => "Starting",
+            ("stop", _) => "Stopping",
+            ("promote", _) => "Promoting",
+            ("demote", _) => "Demoting",
+            ("migrate_to" | "migrate_from", _) => "Migrating",
+            ("monitor", 0) => "Checking",
+            ("monitor", _) => "Monitoring",
+            _ => return,
+        });
+        if entry.task == "migrate_to" {
+            self.pending_migrate_to(rsc, node, entry);
+        }
+        if entry.task == "stop" {
+            self.known(rsc, node);
+        }
+    }
+
+    fn set_active(&mut self, rsc: RscIx) {
+        self.rscs[rsc].role = if self.promotable(rsc) { Role::Unpromoted } else { Role::Started };
+    }
+
+    fn success(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>, replay: &mut Replay<'a>) {
+        if entry.task != "migrate_to" || entry.rc != 0 {
+            self.known(rsc, node);
+        }
+        self.rscs[rsc].pending = None;
+        let mut clear = false;
+        if entry.rc == 7 || (entry.rc == 5 && entry.probe()) {
+            self.rscs[rsc].role = Role::Stopped;
+            clear = true;
+        } else {
+            match entry.task {
+                "monitor" => {
+                    if let Some(last) = &replay.last_failure {
+                        clear = last.task == entry.task && last.interval == entry.interval;
+                    }
+                    if !self.rscs[rsc].role.active() {
+                        self.set_active(rsc);
+                    }
+                }
+                "start" => {
+                    self.rscs[rsc].role = Role::Started;
+                    if self.promotable(rsc) {
+                        self.rscs[rsc].role = Role::Unpromoted;
+                    }
+                    clear = true;
+                    self.rscs[rsc].start_pending = false;
+                }
+                "stop" => {
+                    self.rscs[rsc].role = Role::Stopped;
+                    clear = true;
+                }
+                "promote" => {
+                    self.rscs[rsc].role = Role::Promoted;
+                    clear = true;
+                }
+                "demote" => {
+                    self.rscs[rsc].role = Role::Unpromoted;
+                    clear = replay.on_fail == OnFail::Demote;
+                }
+                "migrate_from" => {
+                    self.rscs[rsc].role = Role::Started;
+                    clear = true;
+                }
+                "migrate_to" => {
+                    self.known(rsc, node);
+                    self.migrate_to_succeeded(rsc, node, entry);
+                }
+                _ => {
+                    if !self.rscs[rsc].role.active() {
+                        self.set_active(rsc);
+                    }
+                }
+            }
+        }
+        if clear {
+            match replay.on_fail {
+                OnFail::Stop | OnFail::Ban | OnFail::Standby | OnFail::Fence => {}
+                _ => {
+                    replay.on_fail = OnFail::Ignore;
+                    self.rscs[rsc].next_role = Role::Unknown;
+                }
+            }
+        }
+    }
+
+    fn failure(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>, outcome: Outcome, replay: &mut Replay<'a>) {
+        self.known(rsc, node);
+        self.rscs[rsc].pending = None;
+        let on_fail = self.op_options(rsc, entry.task, entry.interval).on_fail;
+        let not_there = entry.probe() && (entry.rc == 5 || entry.status == 7);
+        if on_fail == OnFail::Ignore && !not_there {
+            let mut pretend = *entry;
+            pretend.rc = entry.target_rc.filter(|t| *t >= 0).unwrap_or(0);
+            replay.last_failure = Some(*entry);
+            self.success(rsc, node, &pretend, replay);
+            self.rscs[rsc].failure_ignored = true;
+            self.failed_ops.push((node, rsc, entry.xml));
+            return;
+        }
+        replay.last_failure = Some(*entry);
+        self.failed_ops.push((node, rsc, entry.xml));
+        replay.on_fail = replay.on_fail.max(on_fail);
+        match entry.task {
+            "stop" => self.ban(rsc, node, "__stop_fail__"),
+            "migrate_to" => self.migrate_to_failed(rsc, node, entry),
+            "migrate_from" => self.migrate_from_failed(rsc, node, entry),
+            "promote" => self.rscs[rsc].role = Role::Promoted,
+            "demote" => {
+                let r = &mut self.rscs[rsc];
+                if on_fail == OnFail::Block {
+                    r.role = Role::Promoted;
+                    r.next_role = Role::Stopped;
+                } else if entry.rc == 7 {
+                    r.role = Role::Stopped;
+                } else {
+                    r.role = Role::Unpromoted;
+                }
+            }
+            _ => {}
+        }
+        if entry.task == "stop" {
+            self.rscs[rsc].stop_failed = true;
+        }
+        if not_there {
+            self.rscs[rsc].role = Role::Stopped;
+        } else if !self.rscs[rsc].role.active() {
+            self.set_active(rsc);
+        }
+        if on_fail == OnFail::Stop {
+            self.rscs[rsc].next_role = Role::Stopped;
+            let target = if self.anonymous(rsc) { self.top_of(rsc) } else { rsc };
+            self.ban_everywhere(target, "on-fail");
+        }
+        let above = if self.anonymous(rsc) { self.top_of(rsc) } else { rsc };
+        match outcome {
+            Outcome::FailedHard => self.ban(above, node, "hard-error"),
+            Outcome::FailedFatal => self.ban_everywhere(above, "fatal-error"),
+            _ => {}
+        }
+    }
+
+    /// What follows once all of a history was replayed.
+    fn settle(&mut self, rsc: RscIx, node: NodeIx, replay: &Replay<'a>) {
+        let mut on_fail = replay.on_fail;
+        if self.rscs[rsc].role == Role::Unknown {
+            self.rscs[rsc].role = Role::Stopped;
+        }
+        let n = &self.nodes[node];
+        let r = &self.rscs[rsc];
+        if r.role.active() && !n.online && !n.maintenance && r.managed {
+            let should_fence = match n.kind {
+                NodeKind::Guest => true,
+                NodeKind::Remote if self.fencing() => {
+                    if n.connection.is_some_and(|c| !self.rscs[c].failed) {
+                        self.nodes[node].unseen = true;
+                    }
+                    true
+                }
+                _ => self.fencing(),
+            };
+            if should_fence {
+                let reason = format!("{} is thought to be active there", self.rscs[rsc].id);
+                self.doom(node, &reason);
+            }
+        }
+        if self.nodes[node].unclean {
+            on_fail = OnFail::Ignore;
+        }
+        let name = self.rscs[rsc].id.clone();
+        match on_fail {
+            OnFail::Ignore => {}
+            OnFail::Demote => {
+                self.rscs[rsc].failed = true;
+                self.rscs[rsc].demote_only = true;
+            }
+            OnFail::Fence => self.doom(node, &format!("{name} failed there")),
+            OnFail::Standby => {
+                self.nodes[node].standby = true;
+                self.nodes[node].standby_on_fail = true;
+            }
+            OnFail::Block => {
+                self.rscs[rsc].managed = false;
+                self.rscs[rsc].blocked = true;
+            }
+            OnFail::Ban => self.ban(rsc, node, "__action_migration_auto__"),
+            OnFail::Stop => {
+                self.rscs[rsc].next_role = Role::Stopped;
+            }
+            OnFail::Restart => {
+                if self.rscs[rsc].role.active() {
+                    self.rscs[rsc].failed = true;
+                }
+            }
+            OnFail::RestartContainer => {
+                self.rscs[rsc].failed = true;
+                if let Some(container) = self.rscs[rsc].container {
+                    self.rscs[container].failed = true;
+                }
+            }
+            OnFail::ResetRemote => self.reset_remote(rsc),
+        }
+        if self.rscs[rsc].role.active() {
+            self.add_running(rsc, node);
+            if matches!(on_fail, OnFail::Demote | OnFail::Block | OnFail::Stop) {
+                self.rscs[rsc].failed = true;
+            }
+        } else if let Some(partial) = self.rscs[rsc].partial
+            && partial.source == node
+            && self.rscs[rsc].running_on.contains(&partial.target)
+        {
+            self.rscs[rsc].role = Role::Started;
+        }
+    }
+
+    /// A remote connection that failed: the node behind it must be fenced, if it can be.
+    fn reset_remote(&mut self, rsc: RscIx) {
+        self.rscs[rsc].failed = true;
+        if !self.fencing() {
+            return;
+        }
+        let Some(node) = self.rscs[rsc].remote_node else { return };
+        if self.nodes[node].maintenance || self.nodes[node].kind != NodeKind::Remote {
+            return;
+        }
+        let reason = "remote connection is unrecoverable";
+        self.doom(node, reason);
+    }
+
+    /// Notes that a resource is active on a node, and what follows if it is active on several.
+    pub(super) fn add_running(&mut self, rsc: RscIx, node: NodeIx) {
+        if self.rscs[rsc].running_on.contains(&node) {
+            return;
+        }
+        self.rscs[rsc].running_on.push(node);
+        self.nodes[node].running.push(rsc);
+        if self.nodes[node].maintenance {
+            self.rscs[rsc].managed = false;
+            self.rscs[rsc].maintenance = true;
+        }
+        if !self.rscs[rsc].managed {
+            self.locate(rsc, node, INFINITY, "not_managed_default");
+            return;
+        }
+        if self.rscs[rsc].running_on.len() > 1 {
+            match self.rscs[rsc].multiple_active {
+                MultipleActive::StopOnly => self.ban_everywhere(rsc, "multiple-active"),
+                MultipleActive::Block => {
+                    let mut block = vec![rsc];
+                    if let Some(p) = self.rscs[rsc].parent
+                        && self.rscs[p].kind == Kind::Group
+                        && self.rscs[p].multiple_active == MultipleActive::Block
+                    {
+                        block = self.rscs[p].children.clone();
+                    }
+                    for r in block {
+                        self.rscs[r].managed = false;
+                        self.rscs[r].blocked = true;
+                    }
+                }
+                MultipleActive::StopStart | MultipleActive::StopUnexpected => {}
+            }
+        }
+    }
+
+    /// Recurring operations that run now, for cancelling what is not configured any more.
+    fn note_recurring(&mut self, rsc: RscIx, node: NodeIx, entries: &[Entry<'a>]) {
+        if !self.nodes[node].online {
+            return;
+        }
+        let (mut start, mut stop, mut implied) = (None, None, None);
+        for (i, e) in entries.iter().enumerate() {
+            match e.task {
+                "stop" if e.status == 0 => stop = Some(i),
+                "start" | "migrate_from" => start = Some(i),
+                "monitor" if start <= stop && (e.rc == 0 || e.rc == 8) => implied = Some(i),
+                "promote" | "demote" => implied = Some(i),
+                _ => {}
+            }
+        }
+        let start = start.or(implied);
+        if stop.is_some() && stop > start {
+            return;
+        }
+        for (i, e) in entries.iter().enumerate() {
+            if e.interval == 0 || e.status == -1 || start.is_some_and(|s| i < s && s != i) {
+                continue;
+            }
+            self.stale_recurring.push(StaleOp { rsc, node, xml: e.xml, task: e.task, interval: e.interval });
+        }
+    }
+
+    /// Bans a resource from a node.
+    pub(crate) fn ban(&mut self, rsc: RscIx, node: NodeIx, why: &'a str) {
+        self.locate(rsc, node, -INFINITY, why);
+    }
+
+    /// Bans a resource from all nodes.
+    pub(crate) fn ban_everywhere(&mut self, rsc: RscIx, why: &'a str) {
+        let nodes = self.nodes.keys().map(|n| (n, -INFINITY)).collect();
+        self.add_location(rsc, nodes, why);
+    }
+
+    /// Adds a score for one node.
+    pub(crate) fn locate(&mut self, rsc: RscIx, node: NodeIx, score: i32, why: &'a str) {
+        self.add_location(rsc, vec![(node, score)], why);
+    }
+
+    fn add_location(&mut self, rsc: RscIx, nodes: Vec<(NodeIx, i32)>, why: &'a str) {
+        let location = Location { id: why.into(), rsc, role: None, nodes, discover: crate::model::Discover::Always };
+        let ix = self.locations.push(location);
+        self.rscs[rsc].locations.push(ix);
+    }
+
+    // Live migrations.
+
+    fn entries_on(&self, rsc: RscIx, node: NodeIx) -> Vec<Entry<'a>> {
+        let base = self.rscs[rsc].base;
+        let name = self.nodes[node].name.as_ref();
+        let status = self.doc.root().child("status");
+        let mut entries: Vec<Entry<'a>> = status
+            .iter()
+            .flat_map(|s| s.children_named("node_state"))
+            .filter(|s| s.attr("uname") == Some(name))
+            .flat_map(|s| s.children_named("lrm"))
+            .flat_map(|l| l.children_named("lrm_resources"))
+            .flat_map(|l| l.children_named("lrm_resource"))
+            .filter(|r| r.id() == Some(base))
+            .flat_map(|r| r.children_named("lrm_rsc_op"))
+            .filter_map(Entry::read)
+            .collect();
+        entries.sort_by(Entry::order);
+        entries
+    }
+
+    /// Whether something newer than an operation happened on the node itself (`same`) or another.
+    fn newer_state(&self, rsc: RscIx, node: NodeIx, than: &Entry<'a>, same: bool) -> bool {
+        self.entries_on(rsc, node).iter().any(|e| {
+            if e.xml == than.xml {
+                return false;
+            }
+            let newer = if same { e.order(than) == Ordering::Greater } else { e.newer_than(than) };
+            let tells = match e.task {
+                "start" | "stop" | "migrate_to" | "migrate_from" => e.task != than.task || same,
+                "monitor" => !same && e.rc != 7 && e.interval == 0 || e.interval == 0 && e.rc == 7 && !same,
+                _ => false,
+            };
+            newer && tells
+        })
+    }
+
+    fn migrate_nodes(&self, entry: &Entry<'a>) -> (Option<NodeIx>, Option<NodeIx>) {
+        let find = |name: &str| entry.xml.attr(name).and_then(|n| self.find_node(n));
+        (find("migrate_source"), find("migrate_target"))
+    }
+
+    fn migrate_to_succeeded(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>) {
+        let (source, target) = self.migrate_nodes(entry);
+        let Some(target) = target else {
+            self.rscs[rsc].role = Role::Started;
+            return;
+        };
+        let source = source.unwrap_or(node);
+        let from = self.entries_on(rsc, target).into_iter().rfind(|e| {
+            e.task == "migrate_from" && e.xml.attr("migrate_source").is_none_or(|s| s == self.nodes[source].name)
+        });
+        let source_newer = self.newer_state(rsc, node, entry, true);
+        let target_newer = self.stopped_or_started_since(rsc, target, entry);
+        if source_newer && target_newer {
+            return;
+        }
+        if from.as_ref().is_some_and(|f| f.status == 0 && f.rc == 0) && !source_newer {
+            self.rscs[rsc].role = Role::Stopped;
+            if !self.rscs[rsc].dangling.contains(&node) {
+                self.rscs[rsc].dangling.push(node);
+            }
+            return;
+        }
+        self.rscs[rsc].role = Role::Started;
+        let on_target = !target_newer && self.nodes[target].online;
+        if from.as_ref().is_some_and(|f| f.status != -1) {
+            if on_target {
+                self.add_running(rsc, target);
+            } else {
+                self.rscs[rsc].failed = true;
+                self.rscs[rsc].allow_migrate = false;
+            }
+            return;
+        }
+        if on_target {
+            if self.entries_on(rsc, target).is_empty() {
+                return;
+            }
+            self.add_running(rsc, target);
+            if self.nodes[source].online {
+                self.rscs[rsc].partial = Some(Partial { source, target });
+            }
+        } else if !source_newer {
+            self.rscs[rsc].failed = true;
+            self.rscs[rsc].allow_migrate = false;
+        }
+    }
+
+    /// Whether the other node has a later word than a migration.
+    fn stopped_or_started_since(&self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>) -> bool {
+        self.entries_on(rsc, node).iter().any(|e| {
+            let tells = matches!(e.task, "start" | "stop") || (e.task == "monitor" && e.interval == 0);
+            tells && e.newer_than(entry)
+        })
+    }
+
+    fn pending_migrate_to(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>) {
+        let (_, target) = self.migrate_nodes(entry);
+        if let Some(target) = target
+            && self.nodes[node].unclean
+            && self.nodes[target].online
+            && !self.entries_on(rsc, target).is_empty()
+            && !self.stopped_or_started_since(rsc, target, entry)
+        {
+            self.add_running(rsc, target);
+        }
+    }
+
+    fn migrate_to_failed(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>) {
+        self.rscs[rsc].role = Role::Started;
+        let (_, target) = self.migrate_nodes(entry);
+        let Some(target) = target else { return };
+        let target_newer = self.stopped_or_started_since(rsc, target, entry);
+        if !target_newer {
+            if self.nodes[target].online && !self.entries_on(rsc, target).is_empty() {
+                self.add_running(rsc, target);
+            }
+        } else if !self.newer_state(rsc, node, entry, true) && !self.rscs[rsc].dangling.contains(&node) {
+            self.rscs[rsc].dangling.push(node);
+        }
+    }
+
+    fn migrate_from_failed(&mut self, rsc: RscIx, _node: NodeIx, entry: &Entry<'a>) {
+        self.rscs[rsc].role = Role::Started;
+        let (source, _) = self.migrate_nodes(entry);
+        let Some(source) = source else { return };
+        if self.nodes[source].online && !self.stopped_or_started_since(rsc, source, entry) {
+            self.add_running(rsc, source);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What the configuration says of one operation: its timeout, and what follows from its failure.
+
+use std::borrow::Cow;
+
+use tierce_cib::xml::Element;
+
+use super::nvset::Values;
+use super::rules::Scene;
+use crate::arena::RscIx;
+use crate::cluster::Cluster;
+use crate::model::{OnFail, OpConfig, Role};
+use crate::words;
+
+/// Options of one operation after precedence.
+#[derive(Debug, Clone)]
+pub struct OpOptions<'a> {
+    /// All of them.
+    pub meta: Values<'a>,
+    /// What follows from a failure.
+    pub on_fail: OnFail,
+    /// Milliseconds.
+    pub timeout: u64,
+    /// The element, if it is configured.
+    pub xml: Option<Element<'a>>,
+}
+
+impl<'a> Cluster<'a> {
+    /// The configured operation of a name and interval; a disabled one counts only if asked for.
+    pub fn op_config(&self, rsc: RscIx, task: &str, interval: u64, disabled: bool) -> Option<&OpConfig<'a>> {
+        self.rscs[rsc].ops.iter().find(|o| o.name == task && o.interval == interval && (disabled || o.enabled))
+    }
+
+    /// The options of an operation.
+    pub fn op_options(&self, rsc: RscIx, task: &str, interval: u64) -> OpOptions<'a> {
+        let config = self.op_config(rsc, task, interval, true);
+        let probe = task == "monitor" && interval == 0;
+        let xml = config.map(|c| c.xml).or_else(|| {
+            let ops = &self.rscs[rsc].ops;
+            let monitors = ops.iter().filter(|o| o.name == "monitor" && o.enabled && o.interval > 0);
+            if probe { monitors.min_by_key(|o| o.interval).map(|o| o.xml) } else { None }
+        });
+        let meta = self.op_meta(rsc, task, interval, if probe { None } else { xml });
+        let mut timeout = meta.get("timeout").and_then(|w| words::milliseconds(w)).unwrap_or(20_000);
+        if probe
+            && !meta.contains_key("timeout")
+            && let Some(word) = xml.and_then(|x| x.attr("timeout"))
+        {
+            timeout = words::milliseconds(word).unwrap_or(20_000);
+        }
+        let on_fail = self.on_fail(rsc, task, interval, &meta);
+        OpOptions { meta, on_fail, timeout, xml: config.map(|c| c.xml) }
+    }
+
+    fn op_meta(&self, rsc: RscIx, task: &str, interval: u64, xml: Option<Element<'a>>) -> Values<'a> {
+        let mut meta = Values::new();
+        let r = &self.rscs[rsc];
+        let scene = Scene {
+            agent: Some((r.class, r.provider, r.agent)),
+            operation: Some((task, interval)),
+            ..Scene::at(self.now, &self.next_change)
+        };
+        if let Some(op) = xml {
+            for (name, value) in op.attrs() {
+                meta.insert(Cow::Borrowed(name), Cow::Borrowed(value));
+            }
+            self.source.merge(op, "meta_attributes", &scene, &mut meta);
+        }
+        if let Some(defaults) = self.op_defaults {
+            self.source.merge(defaults, "meta_attributes", &scene, &mut meta);
+        }
+        meta.remove("id");
+        meta
+    }
+
+    fn on_fail(&self, rsc: RscIx, task: &str, interval: u64, meta: &Values<'a>) -> OnFail {
+        let r = &self.rscs[rsc];
+        let written = meta.get("on-fail").or_else(|| meta.get("on_fail")).map(AsRef::as_ref);
+        let remote = r.remote_node.is_some() && r.agent == "remote";
+        let word = match (task, written) {
+            ("demote", None) => self.promoted_monitor_on_fail(rsc),
+            (_, Some("demote")) if !self.demotable(rsc, task, meta) => None,
+            (_, word) => word.map(|w| Cow::Owned(w.to_owned())),
+        };
+        match word.as_deref() {
+            Some("fence") if self.fencing() => return OnFail::Fence,
+            Some("fence" | "stop") => return OnFail::Stop,
+            Some("block") => return OnFail::Block,
+            Some("standby") => return OnFail::Standby,
+            Some("ignore" | "nothing") => return OnFail::Ignore,
+            Some("migrate") => return OnFail::Ban,
+            Some("restart") => return OnFail::Restart,
+            Some("restart-container") => {
+                return if r.container.is_some() { OnFail::RestartContainer } else { OnFail::Restart };
+            }
+            Some("demote") => return OnFail::Demote,
+            _ => {}
+        }
+        if remote && task != "stop" && !(task == "monitor" && interval == 0) && r.container.is_none() {
+            return if task == "start" { OnFail::Restart } else { OnFail::ResetRemote };
+        }
+        match task {
+            "stop" if self.fencing() => OnFail::Fence,
+            "stop" => OnFail::Block,
+            _ if r.container.is_some() && task != "start" => OnFail::RestartContainer,
+            _ => OnFail::Restart,
+        }
+    }
+
+    /// `on-fail="demote"` is for promote, and for recurring monitors of the promoted role.
+    fn demotable(&self, rsc: RscIx, task: &str, meta: &Values<'a>) -> bool {
+        if !self.promotable(rsc) {
+            return false;
+        }
+        task == "promote"
+            || (task == "monitor"
+                && meta.get("role").and_then(|w| Role::parse(w)) == Some(Role::Promoted)
+                && meta.get("interval").and_then(|w| words::milliseconds(w)).unwrap_or(0) > 0)
+    }
+
+    fn promoted_monitor_on_fail(&self, rsc: RscIx) -> Option<Cow<'a, str>> {
+        self.rscs[rsc]
+            .ops
+            .iter()
+            .filter(|o| o.name == "monitor" && o.enabled && o.interval > 0 && o.role == Some(Role::Promoted))
+            .find_map(|o| super::resources::op_word(self, o.xml, "on-fail"))
+            .filter(|w| w != "demote")
+    }
+
+    /// Whether a recurring operation is configured, whatever its interval.
+    pub fn is_probe(task: &str, interval: u64) -> bool {
+        task == "monitor" && interval == 0
+    }
+}

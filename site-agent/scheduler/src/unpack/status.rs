@@ -1,0 +1,301 @@
+//! Status: tickets, the state of each node, and then the histories.
+//!
+//! With fencing a node that can not be trusted is *unclean*: what it ran counts as running until it is fenced. Without fencing an
+//! absent node is simply off. Histories of members come before those of remote nodes, for only then it is known whether the
+//! connections are up.
+
+use std::borrow::Cow;
+
+use tierce_cib::xml::Element;
+
+use crate::Error;
+use crate::arena::{NodeIx, RscIx};
+use crate::cluster::Cluster;
+use crate::model::{NodeKind, Role, Ticket};
+use crate::options::NoQuorum;
+use crate::words;
+
+/// What a node's membership words say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Join {
+    Member,
+    Pending,
+    Down,
+    Banned,
+    Other,
+}
+
+impl<'a> Cluster<'a> {
+    pub(super) fn unpack_status(&mut self, status: Option<Element<'a>>) -> Result<(), Error> {
+        let Some(status) = status else { return Ok(()) };
+        self.unpack_tickets(status);
+        let states: Vec<_> = status.children_named("node_state").collect();
+        let mut known = Vec::new();
+        for xml in states {
+            let by_id = xml.id().and_then(|id| self.node_by_id.get(id).copied());
+            let by_name = xml.attr("uname").and_then(|name| self.node_by_name.get(name).copied());
+            let Some(node) = by_name.or(by_id) else { continue };
+            self.node_attributes(node, xml);
+            if self.nodes[node].kind == NodeKind::Member {
+                self.judge(node, xml);
+            }
+            known.push((node, xml));
+        }
+        self.mark_quorum_losers();
+        let fencing = self.fencing();
+        let mut later = Vec::new();
+        for (node, xml) in known {
+            let n = &self.nodes[node];
+            if n.is_remote() {
+                later.push((node, xml));
+            } else if n.online || fencing {
+                self.unpack_histories(node, xml)?;
+            }
+        }
+        self.judge_remotes(&later)?;
+        self.after_histories();
+        Ok(())
+    }
+
+    fn unpack_tickets(&mut self, status: Element<'a>) {
+        for state in status.children_named("tickets").flat_map(|t| t.children_named("ticket_state")) {
+            let Some(id) = state.id() else { continue };
+            let ticket = Ticket {
+                granted: words::is_true(state.attr("granted")),
+                standby: words::is_true(state.attr("standby")),
+            };
+            self.tickets.insert(id, ticket);
+        }
+        // The form of configurations before 1.1.9.
+        for set in status.children_named("tickets").flat_map(|t| t.children_named("instance_attributes")) {
+            let mut found = Vec::new();
+            self.source.pairs(set, |name, value| found.push((name, value)));
+            for (name, value) in found {
+                if let Some(id) = name.strip_prefix("granted-ticket-") {
+                    self.tickets.entry(id).or_default().granted = words::is_true(Some(value));
+                }
+            }
+        }
+    }
+
+    fn node_attributes(&mut self, node: NodeIx, xml: Element<'a>) {
+        let mut found = Vec::new();
+        for holder in xml.children_named("transient_attributes") {
+            for set in self.source.sets(holder, "instance_attributes", None) {
+                self.source.pairs(set, |k, v| found.push((k, v)));
+            }
+        }
+        let attributes = &mut self.nodes[node].attributes;
+        for (k, v) in found.into_iter().rev() {
+            attributes.insert(k, Cow::Borrowed(v));
+        }
+        let n = &self.nodes[node];
+        if n.unseen {
+            self.nodes[node].unseen = false;
+            self.nodes[node].unclean = false;
+        }
+        self.index_fail_counts(node);
+        if self.node_flag(node, "standby") {
+            self.nodes[node].standby = true;
+        }
+        if self.node_flag(node, "maintenance") {
+            self.nodes[node].maintenance = true;
+        }
+        if let Some(word) = self.node_attribute(node, "resource-discovery-enabled")
+            && words::boolean(word) == Some(false)
+            && self.nodes[node].is_remote()
+        {
+            self.nodes[node].discovery = false;
+        }
+    }
+
+    /// Decides whether a member is online, pending, off or unclean.
+    fn judge(&mut self, node: NodeIx, xml: Element<'a>) {
+        let since = |word: Option<&str>, yes: &str| {
+            word.is_some_and(|w| {
+                w.eq_ignore_ascii_case(yes)
+                    || words::boolean(w) == Some(true)
+                    || words::leading_integer(w).is_some_and(|n| n > 0)
+            })
+        };
+        let seen = xml.attr("in_ccm");
+        let in_cluster = since(seen, "true");
+        let process = since(xml.attr("crmd"), "online");
+        let join = match xml.attr("join") {
+            Some("member") => Join::Member,
+            Some("pending") => Join::Pending,
+            Some("down") | None => Join::Down,
+            Some("banned") => Join::Banned,
+            Some(_) => Join::Other,
+        };
+        let expected_up = xml.attr("expected") == Some("member");
+        let terminate = self.node_attribute(node, "terminate").is_some_and(|w| {
+            words::boolean(w).unwrap_or_else(|| words::leading_integer(w).is_some_and(|n| n > 0))
+        });
+        let shutdown = self
+            .node_attribute(node, "shutdown")
+            .is_some_and(|w| words::leading_integer(w).map_or(words::boolean(w) == Some(true), |n| n != 0));
+        let n = &mut self.nodes[node];
+        n.expected_up = expected_up;
+        n.shutdown = shutdown;
+        if !self.options.fencing_enabled {
+            n.online = in_cluster && process && join == Join::Member;
+            if shutdown {
+                n.expected_up = false;
+            }
+            return;
+        }
+        n.online = in_cluster;
+        let pending_too_long = self.options.node_pending_timeout > 0 && in_cluster && !process && {
+            let joined = seen.and_then(words::leading_integer).unwrap_or(0);
+            joined > 1 && self.now - joined >= (self.options.node_pending_timeout / 1000) as i64
+        };
+        let reason = if shutdown {
+            n.online = process;
+            n.expected_up = false;
+            None
+        } else if seen.is_none() {
+            Some("peer has not been seen by the cluster")
+        } else if join == Join::Banned {
+            Some("peer failed Pacemaker membership criteria")
+        } else if !terminate && !expected_up && pending_too_long {
+            Some("peer pending timed out on joining the process group")
+        } else if !terminate && !expected_up {
+            if in_cluster || process {
+                n.standby = true;
+                n.pending = true;
+            }
+            None
+        } else if terminate && join == Join::Down && !in_cluster && !process {
+            n.online = false;
+            None
+        } else if !in_cluster {
+            n.fence_priority_delay = true;
+            Some("peer is no longer part of the cluster")
+        } else if !process {
+            Some("peer process is no longer available")
+        } else if terminate {
+            Some("fencing was requested")
+        } else if join == Join::Member {
+            None
+        } else if matches!(join, Join::Pending | Join::Down) {
+            n.standby = true;
+            n.pending = true;
+            None
+        } else {
+            Some("peer was in an unknown state")
+        };
+        if let Some(reason) = reason {
+            self.doom(node, reason);
+        }
+    }
+
+    /// Marks a node for fencing; the first reason stays.
+    pub fn doom(&mut self, node: NodeIx, reason: &str) {
+        let n = &mut self.nodes[node];
+        if n.kind == NodeKind::Guest {
+            n.remote_reset = true;
+            let connection = n.connection;
+            if let Some(container) = connection.and_then(|c| self.rscs[c].container)
+                && !self.rscs[container].failed
+                && self.rscs[container].managed
+            {
+                self.rscs[container].failed = true;
+            }
+        }
+        let n = &mut self.nodes[node];
+        n.unclean = true;
+        if n.fence_reason.is_none() {
+            n.fence_reason = Some(reason.to_owned());
+        }
+    }
+
+    /// `no-quorum-policy=fence`: all members of this partition are to be fenced, if there ever was quorum.
+    fn mark_quorum_losers(&mut self) {
+        if self.quorate || self.options.no_quorum != NoQuorum::Fence {
+            return;
+        }
+        let panic = words::is_true(self.doc.root().attr("no-quorum-panic"));
+        if !panic || !(self.has_fencing || self.watchdog()) {
+            return;
+        }
+        for node in self.nodes.keys() {
+            if self.nodes[node].online && !self.nodes[node].unclean {
+                self.doom(node, "cluster does not have quorum");
+            }
+        }
+    }
+
+    /// Whether nodes can be counted on to reset themselves.
+    pub fn watchdog(&self) -> bool {
+        self.options.have_watchdog && self.options.watchdog_timeout > 0
+    }
+
+    fn judge_remotes(&mut self, later: &[(NodeIx, Element<'a>)]) -> Result<(), Error> {
+        for (node, _) in later {
+            self.judge_remote(*node);
+        }
+        for (node, xml) in later {
+            if self.nodes[*node].online || self.fencing() {
+                self.unpack_histories(*node, *xml)?;
+            }
+        }
+        let seen: Vec<NodeIx> = later.iter().map(|(n, _)| *n).collect();
+        for node in self.nodes.keys() {
+            if self.nodes[node].is_remote() && !seen.contains(&node) {
+                self.judge_remote(node);
+            }
+        }
+        Ok(())
+    }
+
+    /// A remote node is online while its connection is up.
+    fn judge_remote(&mut self, node: NodeIx) {
+        let Some(connection) = self.nodes[node].connection else {
+            self.nodes[node].online = false;
+            return;
+        };
+        let container = self.rscs[connection].container;
+        let c = &self.rscs[connection];
+        let container_up = container.is_none_or(|x| self.rscs[x].role == Role::Started);
+        let container_failed = container.is_some_and(|x| self.rscs[x].failed);
+        let host = c.running_on.first().copied();
+        let mut online = c.role == Role::Started && container_up;
+        if c.role == Role::Started && c.next_role == Role::Stopped {
+            self.nodes[node].shutdown = true;
+        }
+        let n = &mut self.nodes[node];
+        n.unseen = false;
+        if container_failed || (container.is_none() && c.failed) {
+            online = false;
+            if container_failed {
+                n.remote_reset = true;
+            }
+        }
+        if c.role == Role::Stopped || container.is_some_and(|x| self.rscs[x].role == Role::Stopped) {
+            online = false;
+            self.nodes[node].remote_reset = false;
+        }
+        if let Some(host) = host
+            && self.rscs[connection].running_on.len() == 1
+            && self.nodes[host].unclean
+        {
+            // Its host is being fenced: nobody knows what it does.
+        }
+        let n = &mut self.nodes[node];
+        n.online = online;
+        if !n.unclean {
+            n.unclean = false;
+        }
+    }
+
+    fn after_histories(&mut self) {
+        let all: Vec<RscIx> = self.rscs.keys().collect();
+        for rsc in all {
+            let r = &self.rscs[rsc];
+            if r.blocked && r.next_role != Role::Stopped {
+                self.rscs[rsc].managed = false;
+            }
+        }
+    }
+}

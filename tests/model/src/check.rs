@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
@@ -137,6 +138,8 @@ pub struct Effort {
     pub threads: usize,
     /// Time after which it counts as not complete.
     pub limit: Duration,
+    /// So many generated states are enough, complete or not.
+    pub enough: Option<NonZeroUsize>,
 }
 
 /// What a run found.
@@ -156,13 +159,16 @@ pub struct Report {
     pub held: usize,
     /// Those that did not, with a story for those that were broken.
     pub failed: Vec<(String, String)>,
+    /// Whether there was more, and the states generated were enough.
+    pub enough: bool,
 }
 
 impl Report {
     /// One line.
     pub fn line(&self) -> String {
         let verdict = if self.failed.is_empty() {
-            format!("{} properties hold", self.held)
+            let so_far = if self.enough { " so far; there is more" } else { "" };
+            format!("{} properties hold{so_far}", self.held)
         } else {
             let names: Vec<&str> = self.failed.iter().map(|(n, _)| n.as_str()).collect();
             format!("BROKEN: {}", names.join("; "))
@@ -194,16 +200,23 @@ where
     M::Action: Clone + Debug + PartialEq + Send + Sync,
 {
     let begun = Instant::now();
-    let builder = model
+    let mut builder = model
         .checker()
         .threads(effort.threads)
         .timeout(effort.limit)
         .finish_when(HasDiscoveries::AnyFailures);
+    if let Some(enough) = effort.enough {
+        builder = builder.target_state_count(enough.get());
+    }
     let mut report = match effort.search {
         Search::Breadth => judge(name, &builder.spawn_bfs().join(), tell),
         Search::Depth => judge(name, &builder.spawn_dfs().join(), tell),
     };
     report.took = begun.elapsed();
+    if effort.enough.is_some_and(|enough| report.generated >= enough.get()) {
+        report.enough = true;
+        report.failed.retain(|(_, story)| !story.is_empty()); // what was not seen yet may come
+    }
     if report.took >= effort.limit {
         report.failed.push((format!("not complete within {:?}", effort.limit), String::new()));
     }
@@ -238,5 +251,6 @@ where
         took: Duration::ZERO,
         held,
         failed,
+        enough: false,
     }
 }

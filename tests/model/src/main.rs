@@ -1,5 +1,6 @@
 //! Runs the model: all scopes, one of them, or the planted bugs.
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ struct Options {
     /// Seconds after which a scope counts as not complete.
     #[arg(long, default_value_t = 3600)]
     seconds: u64,
+    /// Ends a scope after so many generated states, which is said; nothing broken is success.
+    #[arg(long, value_name = "N")]
+    states: Option<NonZeroUsize>,
     /// In which order; the story of what is broken is shortest with breadth.
     #[arg(long, value_enum, default_value = "depth")]
     search: Search,
@@ -40,6 +44,7 @@ impl Options {
             search: self.search,
             threads: self.threads,
             limit: Duration::from_secs(self.seconds),
+            enough: self.states,
         }
     }
 }
@@ -48,7 +53,11 @@ fn main() -> ExitCode {
     let o = Options::parse();
     let bugs = |which: &[Mutant], story| {
         let limit = Duration::from_mins(10);
-        bugs(which, Effort { search: Search::Breadth, threads: o.threads, limit }, story)
+        bugs(
+            which,
+            Effort { search: Search::Breadth, threads: o.threads, limit, enough: None },
+            story,
+        )
     };
     if let Some(word) = &o.mutant {
         let Some(m) = Mutant::named(word) else {

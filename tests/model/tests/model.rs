@@ -11,7 +11,7 @@ use tierce_model::scopes::AnyScope;
 
 /// Far beyond what any of these takes: a slow machine is no violation.
 const LIMIT: Duration = Duration::from_mins(4);
-const BREADTH: Effort = Effort { search: Search::Breadth, threads: 2, limit: LIMIT };
+const BREADTH: Effort = Effort { search: Search::Breadth, threads: 2, limit: LIMIT, enough: None };
 const DEPTH: Effort = Effort { search: Search::Depth, ..BREADTH };
 
 #[test]

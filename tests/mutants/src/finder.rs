@@ -94,7 +94,7 @@ impl Finder {
 pub(crate) fn in_scope(scope: &AnyScope, glue: Option<Mutant>, limit: Duration) -> Option<Found> {
     let begun = Instant::now();
     let by = format!("model, scope {}", scope.name());
-    let effort = Effort { search: Search::Breadth, threads: threads(), limit };
+    let effort = Effort { search: Search::Breadth, threads: threads(), limit, enough: None };
     let report = match attempt(|| scope.run(glue, effort)) {
         Ok(report) => report,
         Err(words) => {

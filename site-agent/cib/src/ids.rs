@@ -4,12 +4,12 @@
 //! configuration. The status is left out: it is large, and nothing refers into it.
 
 use crate::xml::{Document, Element};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// The elements of one document's configuration by id.
 #[derive(Clone, Debug, Default)]
 pub struct Ids<'a> {
-    by_id: HashMap<&'a str, Vec<Element<'a>>>,
+    by_id: BTreeMap<&'a str, Vec<Element<'a>>>,
 }
 
 /// How many references are followed from one to the next before it counts as a circle.
@@ -41,6 +41,11 @@ impl<'a> Ids<'a> {
     /// All elements of that id: more than one is an error of the configuration.
     pub fn all(&self, id: &str) -> &[Element<'a>] {
         self.by_id.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// All ids with their elements, sorted by id.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &[Element<'a>])> + '_ {
+        self.by_id.iter().map(|(id, elements)| (*id, elements.as_slice()))
     }
 
     /// The element itself, or what its `id-ref` stands for; nothing if that is missing or circular.

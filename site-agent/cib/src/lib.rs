@@ -6,6 +6,8 @@
 //! | [`values`] | scores, booleans, durations as they are written in attributes |
 //! | [`time`] | dates, calendar spans, the calendar fields of a moment |
 //! | [`ids`] | elements by their id, and what an id-ref stands for |
+//! | [`schema`] | whether a document is what its schema says, with all that is wrong |
+//! | [`refs`] | whether what a configuration refers to is there |
 //! | [`rules`] | whether a `rule` holds at a moment, on a node, for a resource |
 //! | [`nvset`] | attribute sets: which value of a name counts |
 
@@ -13,6 +15,7 @@
 
 pub mod ids;
 pub mod nvset;
+pub mod refs;
 pub mod rules;
 pub mod schema;
 pub mod time;

@@ -52,6 +52,15 @@ pub enum SchemaError {
     Unknown(String),
 }
 
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The configuration can not be taken.
+    Error,
+    /// It can be taken, but is likely not what was meant.
+    Warning,
+}
+
 /// One thing that is wrong in a document.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -63,11 +72,14 @@ pub struct Problem {
     pub what: String,
     /// What is allowed there, or what to do.
     pub allowed: String,
+    /// How bad it is.
+    pub severity: Severity,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}: {}", self.line, self.element, self.what)?;
+        let warning = if self.severity == Severity::Warning { "warning: " } else { "" };
+        write!(f, "line {}: {warning}{}: {}", self.line, self.element, self.what)?;
         if !self.allowed.is_empty() {
             write!(f, " ({})", self.allowed)?;
         }
@@ -86,6 +98,7 @@ impl Problem {
             element: words::name_of(element),
             what: what.into(),
             allowed: allowed.into(),
+            severity: Severity::Error,
         }
     }
 }
@@ -313,10 +326,10 @@ impl<'a> Check<'a> {
         for child in element.children() {
             let number = self.grammar.arena.find(child.name());
             let next = number.map_or(NEVER, |name| self.grammar.arena.after_child(left, name));
-            if next != NEVER {
-                left = next;
-            } else {
+            if next == NEVER {
                 self.unexpected_child(element, child, whole, left);
+            } else {
+                left = next;
             }
             if let Some(rule) = self.rule_of(whole, number) {
                 stack.push((child, rule));

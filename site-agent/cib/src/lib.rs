@@ -6,6 +6,9 @@
 //! | [`values`] | scores, booleans, durations as they are written in attributes |
 //! | [`time`] | dates, calendar spans, the calendar fields of a moment |
 //! | [`ids`] | elements by their id, and what an id-ref stands for |
+//! | [`version`] | `admin_epoch.epoch.num_updates` |
+//! | [`patch`] | patchsets: made, applied |
+//! | [`canonical`] | the digests of Pacemaker |
 //! | [`schema`] | whether a document is what its schema says, with all that is wrong |
 //! | [`refs`] | whether what a configuration refers to is there |
 //! | [`rules`] | whether a `rule` holds at a moment, on a node, for a resource |
@@ -13,12 +16,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod canonical;
 pub mod ids;
 pub mod nvset;
+pub mod patch;
 pub mod refs;
 pub mod rules;
 pub mod schema;
 pub mod time;
 pub mod values;
+pub mod version;
 mod words;
 pub mod xml;

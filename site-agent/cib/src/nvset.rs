@@ -117,7 +117,9 @@ mod tests {
         let ids = Ids::of(&doc);
         let parent = doc.root().descendants().nth(1).unwrap();
         let pairs = Pairs::of(parent, "s", &ids, &Situation::default());
-        pairs.iter().map(|(name, value)| format!("{name}={value} ")).collect()
+        let words: Vec<String> =
+            pairs.iter().map(|(name, value)| format!("{name}={value} ")).collect();
+        words.concat()
     }
 
     fn set(id: &str, score: &str, pairs: &[(&str, &str)]) -> String {

@@ -82,6 +82,7 @@ const TABLE: &[(&str, &str, &[&str])] = &[
     ("tierce-mutants", "bin", &["tierce-ticket", "tierce-model", "tierce-sim"]),
     ("tierce-bench", "bin", &["tierce-rig", "tierce-ticket", "tierce-wire", "tierce-link"]),
     ("tierce-nemesis", "bin", &["tierce-rig"]),
+    ("tierce-conformance", "bin", &["tierce-cib"]),
 ];
 
 fn root() -> PathBuf {

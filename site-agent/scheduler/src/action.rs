@@ -49,7 +49,7 @@ impl Task {
             Self::Monitor => "monitor",
             Self::Reload => "reload-agent",
             Self::Cancel => "cancel",
-            Self::Delete => "lrm_delete",
+            Self::Delete => "delete",
             Self::ClearFailcount => "clear_failcount",
             Self::MigrateTo => "migrate_to",
             Self::MigrateFrom => "migrate_from",

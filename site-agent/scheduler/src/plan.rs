@@ -15,7 +15,11 @@ pub struct Plan<'a> {
 
 /// Schedules: what is to be done for a CIB at a moment (seconds since 1970).
 pub fn schedule(doc: &Document, now: i64) -> Result<Plan<'_>, Error> {
-    let mut cluster = unpack::unpack(doc, now)?;
+    decide(unpack::unpack(doc, now)?)
+}
+
+/// All that comes after the document has been read.
+pub(crate) fn decide(mut cluster: Cluster<'_>) -> Result<Plan<'_>, Error> {
     cluster.check_notifications()?;
     cluster.unpack_constraints()?;
     cluster.colocate_group_members();

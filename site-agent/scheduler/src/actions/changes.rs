@@ -24,8 +24,11 @@ impl<'a> Cluster<'a> {
             if self.rscs[rsc].kind != Kind::Primitive {
                 continue;
             }
+            // What can run nothing is not looked at.
             for (node, xml) in self.rscs[rsc].history.clone() {
-                self.check_history(rsc, node, xml);
+                if self.nodes[node].maintenance || self.usable(node) {
+                    self.check_history(rsc, node, xml);
+                }
             }
         }
         for (rsc, node, reason) in std::mem::take(&mut self.clear_failures) {
@@ -36,12 +39,12 @@ impl<'a> Cluster<'a> {
     fn check_history(&mut self, rsc: RscIx, node: NodeIx, xml: Element<'a>) {
         let r = &self.rscs[rsc];
         if r.removed {
-            if !r.running_on.contains(&node) || r.instance.is_some() {
-                return;
-            }
             return;
         }
         if !r.running_on.contains(&node) {
+            if self.agent_changed(rsc, xml) {
+                self.forget_resource(rsc, node, false);
+            }
             return;
         }
         if self.agent_changed(rsc, xml) {
@@ -64,8 +67,10 @@ impl<'a> Cluster<'a> {
             }
             if entry.interval > 0 {
                 let configured = self.op_config(rsc, entry.task, entry.interval, false).is_some();
-                if !configured && self.options.cancel_removed {
-                    self.cancel_removed(rsc, node, entry);
+                if !configured {
+                    if self.options.cancel_removed {
+                        self.cancel_removed(rsc, node, entry);
+                    }
                     continue;
                 }
                 self.check_definition(rsc, node, entry);
@@ -91,12 +96,8 @@ impl<'a> Cluster<'a> {
                 self.actions[a].reschedule = true;
             }
         }
-        let flags = crate::action::flag::ORDERED | crate::action::flag::UNRUNNABLE_BLOCKS;
-        self.order(
-            crate::action::End::Action(cancel),
-            crate::action::End::Op(rsc, Task::Stop, 0),
-            flags & crate::action::flag::ORDERED,
-        );
+        use crate::action::{End, flag};
+        self.order(End::Op(rsc, Task::Stop, 0), End::Action(cancel), flag::ORDERED);
     }
 
     fn check_definition(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>) {
@@ -124,6 +125,9 @@ impl<'a> Cluster<'a> {
     }
 
     fn changed(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>, reloadable: bool) {
+        if self.fail_count(rsc, node, true) > 0 {
+            self.clear_failures_on(rsc, node, "action definition changed");
+        }
         let managed = self.rscs[rsc].managed;
         if entry.interval > 0 {
             for a in self.find_actions(rsc, Task::Monitor, entry.interval) {
@@ -138,6 +142,10 @@ impl<'a> Cluster<'a> {
             return;
         }
         if !managed {
+            return;
+        }
+        if entry.status == -1 {
+            self.rscs[rsc].restart = Some("");
             return;
         }
         if reloadable && !self.rscs[rsc].fence_device {
@@ -190,14 +198,16 @@ impl<'a> Cluster<'a> {
         let ix = self.actions.push(action);
         self.rsc_actions[rsc.0 as usize].push(ix);
         use crate::action::{End, flag};
-        self.order(End::Action(ix), End::Op(rsc, Task::Start, 0), flag::ORDERED);
+        if self.rscs[rsc].removed {
+            self.order(End::Action(ix), End::Op(rsc, Task::Stop, 0), flag::ORDERED);
+        }
     }
 
     /// What only the history knows is stopped and forgotten, with its fail counts.
     pub(crate) fn forget_removed(&mut self) {
         for rsc in self.rscs.keys() {
             let r = &self.rscs[rsc];
-            if !r.removed || r.kind != Kind::Primitive || r.instance.is_some() {
+            if !r.removed || r.kind != Kind::Primitive || r.instance.is_some() || r.running_on.is_empty() {
                 continue;
             }
             for node in self.nodes.keys() {

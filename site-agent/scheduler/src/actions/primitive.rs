@@ -20,7 +20,9 @@ fn step(from: Role, to: Role) -> Option<Step> {
         (Role::Promoted, Role::Promoted) => None,
         (Role::Promoted, _) => Some(Step::Demote),
         (Role::Unpromoted | Role::Started, Role::Promoted) => Some(Step::Promote),
-        (Role::Unpromoted | Role::Started, Role::Stopped | Role::Unknown) => Some(Step::Stop),
+        (Role::Unpromoted | Role::Started, Role::Stopped | Role::Unknown) | (Role::Unpromoted, Role::Started) => {
+            Some(Step::Stop)
+        }
         (Role::Unpromoted | Role::Started, _) | (Role::Stopped, Role::Stopped | Role::Unknown) => None,
         (Role::Stopped, Role::Started) => Some(Step::Start(Role::Started)),
         (Role::Stopped, Role::Unpromoted | Role::Promoted) => Some(Step::Start(Role::Unpromoted)),
@@ -99,8 +101,9 @@ impl Cluster<'_> {
             if r.next_role == Role::Promoted {
                 need_promote = true;
             }
-        } else if r.blocked {
+        } else if r.blocked || (r.restart.is_some() && current.is_some() && r.managed) {
             need_stop = true;
+            need_promote = r.next_role == Role::Promoted;
         } else if r.role > Role::Started && current.is_some() && next.is_some() {
             let start = self.op(rsc, Task::Start, 0, next, true);
             if !self.actions[start].optional {
@@ -156,7 +159,8 @@ impl Cluster<'_> {
             self.take(rsc, s, Some(current), !need_stop);
         }
         let target = here;
-        while role <= target && role != target && role != self.rscs[rsc].next_role {
+        // What ends below where it is now comes up no further than needed.
+        while target <= self.rscs[rsc].next_role && role != target && !self.rscs[rsc].blocked {
             let Some(s) = step(role, target) else { break };
             role = s.arrives();
             let mut required = need_stop;
@@ -165,9 +169,6 @@ impl Cluster<'_> {
             }
             let next = self.rscs[rsc].assigned;
             self.take(rsc, s, next, !required);
-            if target == Role::Started && role == Role::Unpromoted {
-                break;
-            }
         }
         self.rscs[rsc].migrating = false;
     }
@@ -255,7 +256,7 @@ impl Cluster<'_> {
             return;
         }
         self.order(op(Task::Stop), op(Task::Start), restart);
-        if self.promotable(rsc) {
+        if self.promotable(rsc) || self.rscs[rsc].role > Role::Unpromoted {
             self.order(op(Task::Demote), op(Task::Stop), flag::ORDERED | flag::PROMOTED_IMPLIES_FIRST);
             self.order(op(Task::Start), op(Task::Promote), flag::ORDERED | flag::UNRUNNABLE_BLOCKS);
         }

@@ -14,7 +14,7 @@ impl Cluster<'_> {
         let top = self.top.clone();
         for node in self.nodes.keys() {
             let n = &self.nodes[node];
-            if !n.online || n.unclean || n.pending || !n.discovery {
+            if !n.online || n.unclean || !n.discovery {
                 continue;
             }
             for rsc in &top {
@@ -117,7 +117,11 @@ impl Cluster<'_> {
     /// A start waits for all probes of the resource; those of a clone for all probes of all instances.
     fn order_probe(&mut self, rsc: RscIx, probe: ActIx) {
         let top = self.clone_above(rsc).unwrap_or(rsc);
-        let flags = if top == rsc { flag::ORDERED } else { flag::UNRUNNABLE_BLOCKS };
+        let mut flags = flag::ORDERED;
+        if !self.actions[probe].runnable && self.rscs[rsc].running_on.is_empty() {
+            // What does not run must not start before it is known; what runs is left alone.
+            flags |= flag::UNRUNNABLE_BLOCKS;
+        }
         self.order(End::Action(probe), End::Op(top, Task::Start, 0), flags);
         self.order(End::Action(probe), End::Op(rsc, Task::Reload, 0), flag::ORDERED);
     }

@@ -49,7 +49,8 @@ impl Cluster<'_> {
 
     fn apply_thresholds(&mut self, rsc: RscIx) {
         for node in self.nodes.keys() {
-            if let Some(banned) = self.threshold_reached(rsc, node) {
+            let cleared = self.clear_failures.iter().any(|(r, n, _)| *r == rsc && *n == node);
+            if !cleared && let Some(banned) = self.threshold_reached(rsc, node) {
                 self.forbid(banned, node);
             }
         }

@@ -68,6 +68,13 @@ impl<'a> Cluster<'a> {
     /// Adds a colocation.
     pub(crate) fn push_colocation(&mut self, col: Colocation<'a>) {
         let (dependent, primary) = (col.dependent, col.primary);
+        if col.score <= -words::INFINITY && col.dependent_role.is_none() && col.primary_role.is_none() {
+            // On one node the one must be gone before the other comes.
+            use crate::action::{End, Task, flag};
+            let (stop, start) = (|r| End::Op(r, Task::Stop, 0), |r| End::Op(r, Task::Start, 0));
+            self.order(stop(dependent), start(primary), flag::SAME_NODE);
+            self.order(stop(primary), start(dependent), flag::SAME_NODE);
+        }
         let ix = self.colocations.push(col);
         self.rscs[dependent].this_with.push(ix);
         self.rscs[primary].with_this.push(ix);

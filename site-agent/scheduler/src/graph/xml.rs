@@ -74,7 +74,7 @@ impl<'a> Cluster<'a> {
             "pseudo_event"
         } else {
             match a.task {
-                Task::Fence | Task::Shutdown | Task::ClearFailcount | Task::Delete => "crm_event",
+                Task::Fence | Task::Shutdown | Task::ClearFailcount => "crm_event",
                 _ => "rsc_op",
             }
         }
@@ -201,7 +201,7 @@ impl<'a> Cluster<'a> {
         if let Some(rsc) = a.rsc
             && !a.pseudo
             && self.rscs[rsc].kind == Kind::Primitive
-            && !matches!(a.task, Task::Delete | Task::ClearFailcount)
+            && a.task != Task::ClearFailcount
         {
             list.extend(self.parameters(rsc, a.node));
             list.extend(self.op_parameters(rsc, a.task.word(), a.interval));

@@ -12,8 +12,9 @@ impl Cluster<'_> {
         for order in &orders {
             self.resolve(order);
         }
-        self.order_probes_before_restarts(&orders);
+        self.order_probes_as_stops(&orders);
         self.follow_orders();
+        self.order_probes_before_restarts();
     }
 
     fn resolve(&mut self, order: &Order) {
@@ -54,9 +55,8 @@ impl Cluster<'_> {
             _ => return Vec::new(),
         }
         if self.rscs[rsc].kind == Kind::Primitive {
-            let node = self.rscs[rsc].assigned;
-            let node = if matches!(task, Task::Start | Task::Promote) { node } else { None };
-            vec![self.op(rsc, task, interval, node, true)]
+            // It is not going to happen, so nothing can wait for it to be done.
+            vec![self.op(rsc, task, interval, None, true)]
         } else {
             vec![self.pseudo_op(rsc, task, true)]
         }
@@ -136,35 +136,91 @@ impl Cluster<'_> {
         }
     }
 
-    /// A restart waits until it is known where what it waits for runs.
-    fn order_probes_before_restarts(&mut self, orders: &[Order]) {
-        let probes: Vec<ActIx> = self
-            .actions
-            .keys()
-            .filter(|a| {
-                let x = &self.actions[*a];
-                x.task == Task::Monitor && x.interval == 0 && x.rsc.is_some()
-            })
-            .collect();
-        if probes.is_empty() {
-            return;
-        }
+    /// A probe may find what a stop would stop: what waits for the stop waits for the probe.
+    fn order_probes_as_stops(&mut self, orders: &[Order]) {
+        let kept = flag::SAME_NODE | flag::LOAD;
         for order in orders {
-            let (End::Op(first, a, 0), End::Op(then, b, 0)) = (order.first, order.then) else { continue };
-            if first == then || a != Task::Start || b != Task::Start || order.flags == flag::SERIALIZE {
+            let End::Op(first, Task::Stop, 0) = order.first else { continue };
+            if self.rscs[first].kind != Kind::Primitive || order.flags == flag::SERIALIZE {
                 continue;
             }
-            if order.flags & (flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS) == 0 {
+            let then_rsc = match order.then {
+                End::Op(rsc, ..) => Some(rsc),
+                End::Action(ix) => self.actions[ix].rsc,
+            };
+            if then_rsc == Some(first) {
                 continue;
             }
-            if self.rscs[first].kind != Kind::Primitive || self.rscs[then].kind == Kind::Clone {
+            let probes = self.find_actions(first, Task::Monitor, 0);
+            if probes.is_empty() {
                 continue;
             }
-            let first_probes: Vec<ActIx> = self.find_actions(first, Task::Monitor, 0);
-            if first_probes.is_empty() {
-                continue;
+            let thens = match order.then {
+                End::Action(ix) => vec![ix],
+                End::Op(rsc, task, interval) => self.find_actions(rsc, task, interval),
+            };
+            for probe in &probes {
+                for then in &thens {
+                    self.link(*probe, *then, flag::ORDERED | order.flags & kept);
+                }
             }
-            let _ = b;
         }
+    }
+
+    /// A restart waits until it is known where what it follows runs: all that a probed resource's start leads to,
+    /// by orderings that make it restart, stops only after the probe.
+    fn order_probes_before_restarts(&mut self) {
+        for rsc in self.rscs.keys() {
+            if self.rscs[rsc].kind != Kind::Primitive {
+                continue;
+            }
+            let probes: Vec<ActIx> = self.find_actions(rsc, Task::Monitor, 0);
+            if probes.is_empty() {
+                continue;
+            }
+            let firsts = self.actions[probes[0]].after.clone();
+            for stop in self.stops_that_follow(rsc, &firsts) {
+                for probe in &probes {
+                    self.link(*probe, stop, flag::ORDERED);
+                }
+            }
+        }
+    }
+
+    fn stops_that_follow(&self, own: RscIx, firsts: &[ActIx]) -> Vec<ActIx> {
+        let mut seen: Vec<ActIx> = Vec::new();
+        let mut stack: Vec<ActIx> =
+            firsts.iter().copied().filter(|a| matches!(self.actions[*a].task, Task::Start | Task::Promote)).collect();
+        let mut found = Vec::new();
+        while let Some(at) = stack.pop() {
+            if seen.contains(&at) {
+                continue;
+            }
+            seen.push(at);
+            let a = &self.actions[at];
+            let Some(rsc) = a.rsc else { continue };
+            let down = match a.task {
+                Task::Start => Some(Task::Stop),
+                Task::Promote => Some(Task::Demote),
+                _ => None,
+            };
+            if let Some(down) = down.filter(|_| rsc != own) {
+                for stop in self.find_actions(rsc, down, 0) {
+                    if !self.actions[stop].optional && !found.contains(&stop) {
+                        found.push(stop);
+                    }
+                }
+            }
+            for after in &a.after {
+                let implied = self.actions[*after]
+                    .before
+                    .iter()
+                    .any(|e| e.other == at && e.flags & flag::FIRST_IMPLIES_THEN != 0);
+                if implied {
+                    stack.push(*after);
+                }
+            }
+        }
+        found
     }
 }

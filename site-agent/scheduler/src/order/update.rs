@@ -216,11 +216,28 @@ impl Cluster<'_> {
         if flags & flag::ORDERED != 0 && self.interleaves(first, then) {
             changed.add(self.update_ordered(first, then, node, seen, Filter::Runnable, flag::ORDERED, work));
         }
+        changed.add(self.hold_stop(first, then, flags));
         if flags & flag::SHOWS_THEN != 0 && !seen.optional {
             self.actions[then].shown = true;
         }
         if flags & flag::SHOWS_FIRST != 0 && !self.actions[then].optional {
             self.actions[first].shown = true;
+        }
+        changed
+    }
+
+    /// What must be down first and can not go down holds what would go down after it.
+    fn hold_stop(&mut self, first: ActIx, then: ActIx, flags: u32) -> Changed {
+        let firm = flags & (flag::FIRST_IMPLIES_THEN | flag::THEN_IMPLIES_FIRST) != 0;
+        let (f, t) = (&self.actions[first], &self.actions[then]);
+        let both = f.task == Task::Stop && t.task == Task::Stop && f.rsc != t.rsc;
+        let mut changed = Changed::default();
+        if firm && both && !f.optional && !f.runnable && !t.optional && t.runnable {
+            let reason = format!("unrunnable {}", self.name_for_reason(first));
+            let t = &mut self.actions[then];
+            t.runnable = false;
+            t.reason.get_or_insert(reason);
+            changed.then = true;
         }
         changed
     }

@@ -13,7 +13,7 @@ mod summary;
 use tierce_cib::xml::Document;
 
 use crate::Error;
-use crate::plan::schedule;
+use crate::plan::decide;
 use crate::unpack::time;
 use crate::words;
 pub use options::{Request, Usage};
@@ -55,9 +55,11 @@ pub fn run(text: String, request: &Request, clock: i64) -> Result<Outcome, Error
     }
     let changes;
     {
-        let plan = schedule(&doc, now)?;
+        let cluster = crate::unpack::unpack(&doc, now)?;
+        let current = status::render(&cluster, "Current cluster status:", request);
+        let plan = decide(cluster)?;
         if !request.quiet {
-            out.text.push_str(&status::render(&plan.cluster, "Current cluster status:", request));
+            out.text.push_str(&current);
         }
         if modified && !request.quiet {
             out.text.push_str("\nPerforming Requested Modifications:\n");
@@ -90,17 +92,10 @@ pub fn run(text: String, request: &Request, clock: i64) -> Result<Outcome, Error
         out.output = doc.write();
     }
     if !request.quiet {
-        let after = schedule_status(&doc, now)?;
+        let after = crate::unpack::unpack(&doc, now)?;
         out.text.push_str(&status::render(&after, "\nRevised Cluster Status:", request));
     }
     Ok(out)
-}
-
-/// Reads a document again, for its status only.
-fn schedule_status(doc: &Document, now: i64) -> Result<crate::cluster::Cluster<'_>, Error> {
-    let mut cluster = crate::unpack::unpack(doc, now)?;
-    cluster.unpack_constraints()?;
-    Ok(cluster)
 }
 
 fn refuse_old(doc: &Document) -> Result<(), Error> {

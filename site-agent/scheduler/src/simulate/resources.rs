@@ -95,6 +95,11 @@ fn line(c: &Cluster<'_>, rsc: RscIx, depth: usize, out: &mut String) {
         }
     } else {
         words.push_str(shown_role(c, rsc));
+        if r.role <= Role::Stopped
+            && let Some(rc) = failed_probe(c, rsc)
+        {
+            let _ = write!(words, " ({rc}) ");
+        }
     }
     if let Some(node) = place {
         let _ = write!(words, " {}", c.nodes[node].name);
@@ -119,6 +124,23 @@ fn line(c: &Cluster<'_>, rsc: RscIx, depth: usize, out: &mut String) {
         let _ = write!(out, " [ {} ]", names.join(" "));
     }
     out.push('\n');
+}
+
+/// Why a probe of a resource failed.
+fn failed_probe(c: &Cluster<'_>, rsc: RscIx) -> Option<&'static str> {
+    let (_, _, op) = c.failed_ops.iter().rfind(|(_, r, op)| {
+        *r == rsc && op.attr("operation") == Some("monitor") && matches!(op.attr("interval"), None | Some("0"))
+    })?;
+    Some(match op.attr("rc-code").and_then(words::leading_integer)? {
+        1 => "Error",
+        2 => "Invalid parameter",
+        3 => "Unimplemented",
+        4 => "Insufficient privileges",
+        5 => "Not installed",
+        6 => "Not configured",
+        9 => "Promoted failed",
+        _ => return None,
+    })
 }
 
 /// An operation in flight is shown only where the configuration asks that it is recorded.

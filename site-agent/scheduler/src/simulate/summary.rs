@@ -174,7 +174,7 @@ fn row(c: &Cluster<'_>, rsc: RscIx) -> Option<Row> {
         let tail = if r.failed {
             String::new()
         } else if let Some(why) = r.restart {
-            format!("due to {why}")
+            if why.is_empty() { String::new() } else { format!("due to {why}") }
         } else {
             reason_of(c, start.or(Some(ix)))
         };

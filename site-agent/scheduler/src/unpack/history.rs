@@ -249,6 +249,13 @@ impl<'a> Cluster<'a> {
         {
             outcome = Outcome::Ignored;
         }
+        if outcome != Outcome::Pending
+            && self.rscs[rsc].kind == Kind::Primitive
+            && !self.rscs[rsc].removed
+            && self.outdated(rsc, node, &entry)
+        {
+            self.clear_failures.push((rsc, node, "resource parameters have changed"));
+        }
         match outcome {
             Outcome::Ignored | Outcome::Cancelled => {}
             Outcome::Pending => self.pending(rsc, node, &entry),
@@ -335,6 +342,18 @@ impl<'a> Cluster<'a> {
         }
     }
 
+    /// Whether a failed operation ran with parameters that are not those of now. Then its count is to be cleared.
+    fn outdated(&self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>) -> bool {
+        let last = entry.xml.id().is_some_and(|id| id.ends_with("_last_failure_0"));
+        let task = matches!(entry.task, "start" | "monitor");
+        if !last || !task {
+            return false;
+        }
+        let Some(was) = entry.xml.attr("op-digest") else { return false };
+        let params = self.digest_parameters(rsc, node, entry.task, entry.interval);
+        crate::actions::params::digest(&params) != was
+    }
+
     /// Whether a failure is too old to count. Then its count is to be cleared as well.
     fn expired(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>) -> bool {
         let timeout = self.rscs[rsc].failure_timeout;
@@ -410,9 +429,6 @@ impl<'a> Cluster<'a> {
         if entry.task == "migrate_to" {
             self.pending_migrate_to(rsc, node, entry);
         }
-        if entry.task == "stop" {
-            self.known(rsc, node);
-        }
     }
 
     fn set_active(&mut self, rsc: RscIx) {
@@ -420,9 +436,6 @@ impl<'a> Cluster<'a> {
     }
 
     fn success(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>, replay: &mut Replay<'a>) {
-        if entry.task != "migrate_to" || entry.rc != 0 {
-            self.known(rsc, node);
-        }
         self.rscs[rsc].pending = None;
         let mut clear = false;
         if entry.rc == 7 || (entry.rc == 5 && entry.probe()) {
@@ -463,7 +476,6 @@ impl<'a> Cluster<'a> {
                     clear = true;
                 }
                 "migrate_to" => {
-                    self.known(rsc, node);
                     self.migrate_to_succeeded(rsc, node, entry);
                 }
                 _ => {
@@ -485,10 +497,14 @@ impl<'a> Cluster<'a> {
     }
 
     fn failure(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>, outcome: Outcome, replay: &mut Replay<'a>) {
-        self.known(rsc, node);
         self.rscs[rsc].pending = None;
-        let on_fail = self.op_options(rsc, entry.task, entry.interval).on_fail;
+        let mut on_fail = self.op_options(rsc, entry.task, entry.interval).on_fail;
         let not_there = entry.probe() && (entry.rc == 5 || entry.status == 7);
+        let missing = entry.status == 5 || entry.status == 7;
+        if on_fail == OnFail::Ignore && missing && !entry.probe() {
+            // That the agent is not there can not be ignored.
+            on_fail = OnFail::Ban;
+        }
         if on_fail == OnFail::Ignore && !not_there {
             let mut pretend = *entry;
             pretend.rc = entry.target_rc.filter(|t| *t >= 0).unwrap_or(0);
@@ -545,6 +561,8 @@ impl<'a> Cluster<'a> {
         let mut on_fail = replay.on_fail;
         if self.rscs[rsc].role == Role::Unknown {
             self.rscs[rsc].role = Role::Stopped;
+        } else {
+            self.known(rsc, node);
         }
         let n = &self.nodes[node];
         let r = &self.rscs[rsc];
@@ -602,7 +620,7 @@ impl<'a> Cluster<'a> {
         }
         if self.rscs[rsc].role.active() {
             self.add_running(rsc, node);
-            if matches!(on_fail, OnFail::Demote | OnFail::Block | OnFail::Stop) {
+            if on_fail != OnFail::Ignore {
                 self.rscs[rsc].failed = true;
             }
         } else if let Some(partial) = self.rscs[rsc].partial

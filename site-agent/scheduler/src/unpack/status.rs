@@ -140,6 +140,10 @@ impl<'a> Cluster<'a> {
         n.shutdown = shutdown;
         if !self.options.fencing_enabled {
             n.online = in_cluster && process && join == Join::Member;
+            if in_cluster && !process && expected_up && !shutdown {
+                self.doom(node, "peer is unexpectedly down");
+            }
+            let n = &mut self.nodes[node];
             if shutdown {
                 n.expected_up = false;
             }

@@ -5,6 +5,7 @@
 //! `CIB_ORACLE_ROUNDS` choose the seed and the number of documents.
 
 mod mutator;
+mod patch;
 mod schema;
 
 use std::path::PathBuf;

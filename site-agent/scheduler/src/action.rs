@@ -216,6 +216,8 @@ pub struct Action<'a> {
     pub reschedule: bool,
     /// Whether fencing is what makes it a pseudo action.
     pub by_fencing: bool,
+    /// It only stands for something that is not going to happen, so that others do not wait for it in vain.
+    pub phantom: bool,
     /// Whether it is a part of a migration.
     pub migration: bool,
     /// What comes before.

@@ -133,7 +133,6 @@ impl<'a> Cluster<'a> {
             for a in self.find_actions(rsc, Task::Monitor, entry.interval) {
                 if self.actions[a].node == Some(node) {
                     self.actions[a].reschedule = true;
-                    self.actions[a].optional = false;
                 }
             }
             if !reloadable {

@@ -94,7 +94,14 @@ impl Cluster<'_> {
                 let firm = flag::ORDERED | flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS;
                 self.order(op(before, Task::Start), op(member, Task::Start), firm);
                 self.order(op(member, Task::Stop), op(before, Task::Stop), flag::ORDERED | flag::THEN_IMPLIES_FIRST);
-                // After a stop that leads nowhere, an earlier member must not stay.
+                let runs = |r: RscIx| !self.rscs[r].running_on.is_empty();
+                if !runs(before) && runs(member) {
+                    // What comes up late comes up after the later ones went down.
+                    self.order(op(member, Task::Stop), op(before, Task::Start), flag::ORDERED | flag::UNRUNNABLE_BLOCKS);
+                    if let Some(active) = last_active.filter(|a| *a != before) {
+                        self.order(op(member, Task::Stop), op(active, Task::Stop), flag::ORDERED);
+                    }
+                }
                 if promotable {
                     self.order(op(before, Task::Promote), op(member, Task::Promote), flag::ORDERED | flag::UNRUNNABLE_BLOCKS | flag::FIRST_IMPLIES_THEN);
                     self.order(op(member, Task::Demote), op(before, Task::Demote), flag::ORDERED);

@@ -37,6 +37,7 @@ impl<'a> Cluster<'a> {
             reschedule: false,
             by_fencing: false,
             migration: false,
+            phantom: false,
             before: Vec::new(),
             after: Vec::new(),
         }

@@ -26,7 +26,7 @@ impl Cluster<'_> {
                 break;
             }
             if let Some(node) = self.keeps(clone, *instance, optimal)
-                && self.assign_instance(clone, *instance, Some(node), per_node, max.saturating_sub(assigned))
+                && self.keep_instance(clone, *instance, node, per_node, max - assigned)
             {
                 assigned += 1;
             }
@@ -40,7 +40,7 @@ impl Cluster<'_> {
                 self.assign(instance, None, true);
                 continue;
             }
-            if self.assign_instance(clone, instance, None, per_node, max - assigned) {
+            if self.assign_instance(clone, instance, per_node) {
                 assigned += 1;
             }
         }
@@ -80,43 +80,48 @@ impl Cluster<'_> {
         r.children.iter().any(|c| self.any_blocked(*c))
     }
 
-    /// Assigns one instance; with a wish only there. Whether it got a node.
-    fn assign_instance(
-        &mut self,
-        clone: RscIx,
-        instance: RscIx,
-        wish: Option<NodeIx>,
-        per_node: u32,
-        left: u32,
-    ) -> bool {
-        if !self.rscs[instance].provisional || self.rscs[instance].assigning {
-            return false;
-        }
-        if let Some(node) = wish {
-            let place = self.rscs[instance].allowed[node.0 as usize];
-            if !self.available(&self.rscs[instance].allowed, node) && place.score < 0 {
-                return false;
-            }
-        }
+    /// Keeps an instance where it is. Where it would rather be a place is reserved, for another instance may come there.
+    fn keep_instance(&mut self, clone: RscIx, instance: RscIx, node: NodeIx, per_node: u32, left: u32) -> bool {
         let saved = self.save_rows(instance);
-        self.ban_full(clone, instance, per_node);
-        let count_before = self.rscs[clone].allowed.clone();
-        let chosen = self.assign(instance, wish, wish.is_none());
-        if let Some(want) = wish
-            && chosen != Some(want)
-        {
+        let counts = self.rscs[clone].allowed.clone();
+        let mut kept = false;
+        for _ in 0..left {
+            self.ban_full(clone, instance, per_node);
+            let chosen = self.assign(instance, Some(node), false);
+            if chosen == Some(node) {
+                kept = true;
+                break;
+            }
             self.unassign(instance);
-            let pre_reserved = left <= 1;
-            let _ = pre_reserved;
             self.restore_rows(&saved);
-            self.rscs[clone].allowed = count_before;
+            let Some(better) = chosen else { break };
+            self.rscs[clone].allowed[better.0 as usize].count += 1;
+        }
+        self.rscs[clone].allowed = counts;
+        if !kept {
+            self.unassign(instance);
+            self.restore_rows(&saved);
             return false;
         }
-        let Some(node) = chosen else { return false };
+        self.note_instance(clone, node);
+        true
+    }
+
+    fn note_instance(&mut self, clone: RscIx, node: NodeIx) {
         self.rscs[clone].allowed[node.0 as usize].count += 1;
         if !self.rscs[clone].assigned_all.contains(&node) {
             self.rscs[clone].assigned_all.push(node);
         }
+    }
+
+    /// Assigns one instance to the best node. Whether it got one.
+    fn assign_instance(&mut self, clone: RscIx, instance: RscIx, per_node: u32) -> bool {
+        if !self.rscs[instance].provisional || self.rscs[instance].assigning {
+            return false;
+        }
+        self.ban_full(clone, instance, per_node);
+        let Some(node) = self.assign(instance, None, true) else { return false };
+        self.note_instance(clone, node);
         true
     }
 

@@ -175,7 +175,7 @@ impl<'a> Cluster<'a> {
             if a.interval > 0 {
                 add("interval", a.interval.to_string());
             }
-            if let Some(clone) = self.clone_above(rsc) {
+            if let Some(clone) = self.clone_above(rsc).filter(|_| self.rscs[rsc].kind != Kind::Group) {
                 let c = &self.rscs[clone];
                 if let Some(n) = self.rscs[rsc].instance {
                     add("clone", n.to_string());

@@ -33,7 +33,9 @@ impl Cluster<'_> {
                         flags &= !flag::FIRST_IMPLIES_THEN;
                     }
                     for then in self.find_actions(rsc, task, interval) {
-                        self.link(first, then, flags);
+                        if !self.actions[then].phantom {
+                            self.link(first, then, flags);
+                        }
                     }
                 }
             }
@@ -56,7 +58,9 @@ impl Cluster<'_> {
         }
         if self.rscs[rsc].kind == Kind::Primitive {
             // It is not going to happen, so nothing can wait for it to be done.
-            vec![self.op(rsc, task, interval, None, true)]
+            let ix = self.op(rsc, task, interval, None, true);
+            self.actions[ix].phantom = true;
+            vec![ix]
         } else {
             vec![self.pseudo_op(rsc, task, true)]
         }
@@ -187,6 +191,18 @@ impl Cluster<'_> {
         }
     }
 
+    /// Whether a resource is, or is in, another.
+    pub(super) fn is_within(&self, rsc: RscIx, other: RscIx) -> bool {
+        let mut at = Some(rsc);
+        while let Some(r) = at {
+            if r == other {
+                return true;
+            }
+            at = self.rscs[r].parent;
+        }
+        false
+    }
+
     fn stops_that_follow(&self, own: RscIx, firsts: &[ActIx]) -> Vec<ActIx> {
         let mut seen: Vec<ActIx> = Vec::new();
         let mut stack: Vec<ActIx> =
@@ -204,7 +220,7 @@ impl Cluster<'_> {
                 Task::Promote => Some(Task::Demote),
                 _ => None,
             };
-            if let Some(down) = down.filter(|_| rsc != own) {
+            if let Some(down) = down.filter(|_| !self.is_within(own, rsc)) {
                 for stop in self.find_actions(rsc, down, 0) {
                     if !self.actions[stop].optional && !found.contains(&stop) {
                         found.push(stop);

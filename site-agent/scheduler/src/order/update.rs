@@ -230,7 +230,8 @@ impl Cluster<'_> {
     fn hold_stop(&mut self, first: ActIx, then: ActIx, flags: u32) -> Changed {
         let firm = flags & (flag::FIRST_IMPLIES_THEN | flag::THEN_IMPLIES_FIRST) != 0;
         let (f, t) = (&self.actions[first], &self.actions[then]);
-        let both = f.task == Task::Stop && t.task == Task::Stop && f.rsc != t.rsc;
+        let apart = f.rsc.zip(t.rsc).is_some_and(|(a, b)| !self.is_within(b, a) && !self.is_within(a, b));
+        let both = f.task == Task::Stop && t.task == Task::Stop && apart;
         let mut changed = Changed::default();
         if firm && both && !f.optional && !f.runnable && !t.optional && t.runnable {
             let reason = format!("unrunnable {}", self.name_for_reason(first));

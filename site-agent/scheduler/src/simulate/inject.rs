@@ -144,6 +144,7 @@ fn inject_result(doc: &mut Document, spec: &str, text: &mut String) -> Result<()
         node_id: node.to_owned(),
         remote: false,
         rsc: primitive.id().unwrap_or(rsc).to_owned(),
+        instance: rsc.to_owned(),
         class: word("class"),
         provider: word("provider"),
         agent: word("type"),

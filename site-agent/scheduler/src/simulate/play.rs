@@ -21,6 +21,7 @@ pub(crate) struct Record {
     pub node_id: String,
     pub remote: bool,
     pub rsc: String,
+    pub instance: String,
     pub class: String,
     pub provider: String,
     pub agent: String,
@@ -40,8 +41,8 @@ pub(crate) enum Edit {
     Record(Box<Record>),
     Fenced { node: String },
     Unfenced { node: String },
-    Forget { node: String, rsc: String },
-    Cancel { node: String, rsc: String, key: String },
+    Forget { node: String, rsc: String, instance: String },
+    Cancel { node: String, rsc: String, instance: String, task: String, interval: u64 },
     CountFailure { node: String, rsc: String, op: String, now: i64 },
 }
 
@@ -117,16 +118,17 @@ fn carry_out(c: &Cluster<'_>, ix: ActIx, request: &Request, played: &mut Played)
         Task::Delete => {
             let Some(rsc) = a.rsc else { return true };
             let _ = writeln!(played.text, "  * Resource action: {:<15} delete on {node}", c.rscs[rsc].id);
-            played.edits.push(Edit::Forget { node, rsc: history_id(c, rsc) });
+            let instance = c.rscs[rsc].id.clone();
+            played.edits.push(Edit::Forget { node, rsc: history_id(c, rsc), instance });
             true
         }
         Task::Cancel => {
             let Some(rsc) = a.rsc else { return true };
             let interval = a.meta.iter().find(|(k, _)| k == "interval").map_or("0", |(_, v)| v.as_str());
             let _ = writeln!(played.text, "  * Resource action: {:<15} cancel={interval} on {node}", c.rscs[rsc].id);
-            let base = history_id(c, rsc);
-            let key = format!("{base}_monitor_{interval}");
-            played.edits.push(Edit::Cancel { node, rsc: base, key });
+            let interval = interval.parse().unwrap_or(0);
+            let (rsc, instance) = (history_id(c, rsc), c.rscs[rsc].id.clone());
+            played.edits.push(Edit::Cancel { node, rsc, instance, task: "monitor".to_owned(), interval });
             true
         }
         _ => carry_out_operation(c, ix, request, played),
@@ -201,6 +203,7 @@ fn make_record(c: &Cluster<'_>, ix: ActIx, rc: i32) -> Record {
         node_id: n.id.to_string(),
         remote: n.kind != NodeKind::Member,
         rsc: history_id(c, rsc),
+        instance: r.id.clone(),
         class: r.class.to_owned(),
         provider: r.provider.to_owned(),
         agent: r.agent.to_owned(),
@@ -251,18 +254,21 @@ pub(crate) fn write_edits(doc: &mut Document, edits: &[Edit]) {
                     set_attribute(doc, set, "#node-unfenced", "1");
                 }
             }
-            Edit::Forget { node, rsc } => {
-                if let Some(found) = find_resource(doc, status, &mut places, node, rsc) {
+            Edit::Forget { node, rsc, instance } => {
+                if let Some(found) = find_resource(doc, status, &mut places, node, (rsc, instance)) {
                     doc.remove(found);
-                    places.resources.remove(&(node.clone(), rsc.clone()));
+                    places.resources.retain(|_, r| *r != found);
                 }
             }
-            Edit::Cancel { node, rsc, key } => {
-                if let Some(found) = find_resource(doc, status, &mut places, node, rsc) {
+            Edit::Cancel { node, rsc, instance, task, interval } => {
+                if let Some(found) = find_resource(doc, status, &mut places, node, (rsc, instance)) {
                     let ops: Vec<NodeId> = doc
                         .element(found)
                         .children()
-                        .filter(|o| o.id() == Some(key) || o.attr("operation_key") == Some(key))
+                        .filter(|o| {
+                            o.attr("operation") == Some(task)
+                                && o.attr("interval").and_then(crate::words::leading_integer) == Some(*interval as i64)
+                        })
                         .map(|o| o.node_id())
                         .collect();
                     for op in ops {
@@ -333,24 +339,34 @@ fn resource_list(doc: &mut Document, status: NodeId, places: &mut Places, record
     list
 }
 
-fn find_resource(doc: &Document, status: NodeId, places: &mut Places, node: &str, rsc: &str) -> Option<NodeId> {
-    if let Some(found) = places.resources.get(&(node.to_owned(), rsc.to_owned())) {
-        return Some(*found);
+/// The history of a resource on a node: old ones go by the name of the instance, newer ones without its number.
+fn find_resource(
+    doc: &Document,
+    status: NodeId,
+    places: &mut Places,
+    node: &str,
+    (rsc, instance): (&str, &str),
+) -> Option<NodeId> {
+    for name in [instance, rsc] {
+        if let Some(found) = places.resources.get(&(node.to_owned(), name.to_owned())) {
+            return Some(*found);
+        }
     }
     let state = find_state(doc, status, places, node)?;
-    let found = doc
-        .element(state)
-        .children_named("lrm")
-        .flat_map(|l| l.children_named("lrm_resources"))
-        .flat_map(|l| l.children_named("lrm_resource"))
-        .find(|r| r.id() == Some(rsc) || r.id().map(crate::unpack::fail_count::base_name) == Some(rsc))
-        .map(|r| r.node_id())?;
-    Some(found)
+    let find = |name: &str| {
+        doc.element(state)
+            .children_named("lrm")
+            .flat_map(|l| l.children_named("lrm_resources"))
+            .flat_map(|l| l.children_named("lrm_resource"))
+            .find(|r| r.id() == Some(name))
+            .map(|r| r.node_id())
+    };
+    find(instance).or_else(|| find(rsc))
 }
 
 fn write_record(doc: &mut Document, status: NodeId, places: &mut Places, record: &Record) {
     let list = resource_list(doc, status, places, record);
-    let found = find_resource(doc, status, places, &record.node, &record.rsc);
+    let found = find_resource(doc, status, places, &record.node, (&record.rsc, &record.instance));
     let entry = found.unwrap_or_else(|| {
         let entry = doc.create(list, "lrm_resource");
         doc.set(entry, "id", &record.rsc);
@@ -364,7 +380,9 @@ fn write_record(doc: &mut Document, status: NodeId, places: &mut Places, record:
         }
         entry
     });
-    places.resources.insert((record.node.clone(), record.rsc.clone()), entry);
+    if found.is_none() {
+        places.resources.insert((record.node.clone(), record.rsc.clone()), entry);
+    }
     let key = format!("{}_{}_{}", record.rsc, record.task, record.interval);
     let failed = record.rc != record.target_rc;
     let id = if failed && record.task != "stop" && record.interval > 0 || failed && record.task == "monitor" {

@@ -210,6 +210,7 @@ fn clone(c: &Cluster<'_>, rsc: RscIx, depth: usize, out: &mut String) {
         let names: Vec<&str> = nodes.iter().map(|n| c.nodes[*n].name.as_ref()).collect();
         let _ = writeln!(out, "{}* {word}: [ {} ]", indent(depth + 1), names.join(" "));
     };
+    let listed = promoted.len() + started.len();
     list("Promoted", promoted, out);
     let active = if r.promotable { "Unpromoted" } else { "Started" };
     list(active, started, out);
@@ -219,24 +220,14 @@ fn clone(c: &Cluster<'_>, rsc: RscIx, depth: usize, out: &mut String) {
             .nodes
             .keys()
             .filter(|n| {
-                let node = &c.nodes[*n];
-                node.online && !running.contains(n) && lists(c, rsc, *n)
+                !running.contains(n)
             })
             .collect();
         let word = if disabled(c, rsc) { "Stopped (disabled)" } else { "Stopped" };
-        if r.clone_max as usize > active_instances(c, rsc) {
+        if r.clone_max as usize > listed {
             list(word, stopped, out);
         }
     }
-}
-
-/// Whether a clone could be on a node as far as its configuration goes.
-fn lists(c: &Cluster<'_>, rsc: RscIx, node: NodeIx) -> bool {
-    c.rscs[rsc].allowed[node.0 as usize].listed || c.options.symmetric
-}
-
-fn active_instances(c: &Cluster<'_>, rsc: RscIx) -> usize {
-    c.rscs[rsc].children.iter().filter(|i| !c.running_nodes(**i).is_empty()).count()
 }
 
 fn part_failed(c: &Cluster<'_>, rsc: RscIx) -> bool {

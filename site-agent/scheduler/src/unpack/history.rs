@@ -582,7 +582,11 @@ impl<'a> Cluster<'a> {
                 self.doom(node, &reason);
             }
         }
-        if self.nodes[node].unclean {
+        let stop_failed = replay.last_failure.is_some_and(|e| e.task == "stop");
+        if on_fail == OnFail::Fence && stop_failed && !self.nodes[node].is_remote() && !self.can_fence(node) {
+            // Nothing can be done about it.
+            on_fail = OnFail::Block;
+        } else if self.nodes[node].unclean {
             on_fail = OnFail::Ignore;
         }
         let name = self.rscs[rsc].id.clone();

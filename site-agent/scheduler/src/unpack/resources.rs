@@ -131,6 +131,15 @@ impl<'a> Cluster<'a> {
                 place: format!("clone id={}", xml.id().unwrap_or("")),
             });
         };
+        let plain = |e: Element<'a>| matches!(e.attr("class"), Some("lsb" | "systemd" | "service" | "upstart"));
+        if self.rscs[clone].unique && (plain(inner) || inner.children_named("primitive").any(plain)) {
+            // Such agents can not tell instances apart.
+            let nodes = self.nodes.len() as u32;
+            let r = &mut self.rscs[clone];
+            r.unique = false;
+            r.clone_node_max = 1;
+            r.clone_max = r.clone_max.min(nodes);
+        }
         let max = self.rscs[clone].clone_max;
         for n in 0..max.max(1) {
             self.make(inner, Some(clone), Some(n), templates)?;

@@ -6,6 +6,11 @@ use super::shape::{Cluster, Node, Primitive, Resource, State, Variant};
 use crate::draw::Draw;
 
 const CONTROLLER: &str = "11111111-2222-3333-4444-555555555555";
+/// MD5 of the parameters: none, and none but the time-out of a recurring operation. What was run with
+/// others than are configured would be restarted.
+const NO_PARAMETERS: &str = "f2317cad3d54cec5d7d7aa7d0bf35cf8";
+const TIMEOUT_ONLY: &str = "4811cef7f7f94e3a35a70be7916cb2fd";
+const OTHER_PARAMETERS: &str = "0123456789abcdef0123456789abcdef";
 /// A minute before the time of the CIB.
 const EARLIER: u64 = 1_699_999_940;
 
@@ -28,8 +33,7 @@ pub(super) fn write(d: &mut Draw, cluster: &Cluster, out: &mut String) {
     let plan = places(d, cluster);
     for (n, node) in cluster.nodes.iter().enumerate() {
         if node.state != State::Unseen {
-            let here: Vec<_> =
-                plan.iter().map(|p| (p.name.as_str(), p.primitive, p.there[n])).collect();
+            let here: Vec<_> = plan.iter().map(|p| (p, p.there[n])).collect();
             node_state(node, &here, out);
         }
     }
@@ -40,6 +44,7 @@ struct Place<'a> {
     name: String,
     primitive: &'a Primitive,
     there: Vec<There>,
+    changed: bool,
 }
 
 fn places<'a>(d: &mut Draw, cluster: &'a Cluster) -> Vec<Place<'a>> {
@@ -71,7 +76,12 @@ fn resource<'a>(
                         let at = runs(d).then_some(at);
                         at_one(d, nodes, at, running)
                     };
-                    all.push(Place { name: format!("{name}:{instance}"), primitive, there });
+                    all.push(Place {
+                        name: format!("{name}:{instance}"),
+                        primitive,
+                        there,
+                        changed: d.percent(1),
+                    });
                 }
             }
             return;
@@ -87,7 +97,7 @@ fn resource<'a>(
             {
                 there[at] = There::Promoted;
             }
-            all.push(Place { name: name.to_owned(), primitive, there });
+            all.push(Place { name: name.to_owned(), primitive, there, changed: d.percent(1) });
         }
         return;
     }
@@ -100,7 +110,7 @@ fn resource<'a>(
         if d.percent(2) {
             there[d.below(nodes.len())] = There::Started; // twice, perhaps
         }
-        all.push(Place { name: name.to_owned(), primitive, there });
+        all.push(Place { name: name.to_owned(), primitive, there, changed: d.percent(1) });
     }
 }
 
@@ -134,7 +144,7 @@ fn idle(d: &mut Draw, running: u64) -> There {
     ])
 }
 
-fn node_state(node: &Node, here: &[(&str, &Primitive, There)], out: &mut String) {
+fn node_state(node: &Node, here: &[(&Place<'_>, There)], out: &mut String) {
     let Node { id, name, .. } = node;
     let (in_ccm, crmd, join, expected) = match node.state {
         State::Headless => ("true", "offline", "down", "member"),
@@ -152,7 +162,7 @@ fn node_state(node: &Node, here: &[(&str, &Primitive, There)], out: &mut String)
         transient.push(("shutdown".to_owned(), "1699999990".to_owned()));
     }
     let _ = write!(out, r#"<lrm id="{id}"><lrm_resources>"#);
-    for (resource, primitive, there) in here {
+    for (Place { name: resource, primitive, changed, .. }, there) in here {
         if *there == There::Unprobed || node.state == State::Left && *there != There::Probed {
             continue;
         }
@@ -164,7 +174,8 @@ fn node_state(node: &Node, here: &[(&str, &Primitive, There)], out: &mut String)
             r#"class="ocf" provider="pacemaker" type="Dummy""#
         };
         let _ = write!(out, r#"<lrm_resource id="{resource}" {kind}>"#);
-        let mut log = Log { resource, node: name, call: &mut call, out, transient: &mut transient };
+        let (call, transient) = (&mut call, &mut transient);
+        let mut log = Log { resource, node: name, call, out, transient, changed: *changed };
         log.of(primitive, *there);
         out.push_str("</lrm_resource>");
     }
@@ -191,6 +202,8 @@ struct Log<'a> {
     call: &'a mut u32,
     out: &'a mut String,
     transient: &'a mut Vec<(String, String)>,
+    /// Whether it was run with other parameters than are configured now.
+    changed: bool,
 }
 
 impl Log<'_> {
@@ -254,7 +267,7 @@ impl Log<'_> {
         let (resource, node) = (self.resource, self.node);
         let _ = write!(
             self.out,
-            r#"<lrm_rsc_op id="{resource}_last_0" operation_key="{resource}_{task}_0" operation="{task}" crm_feature_set="3.16.1" transition-key="{}:1:0:{CONTROLLER}" transition-magic="-1:193;{}:1:0:{CONTROLLER}" call-id="-1" rc-code="193" op-status="-1" interval="0" last-rc-change="{EARLIER}" on_node="{node}"/>"#,
+            r#"<lrm_rsc_op id="{resource}_last_0" operation_key="{resource}_{task}_0" operation="{task}" crm_feature_set="3.16.1" transition-key="{}:1:0:{CONTROLLER}" transition-magic="-1:193;{}:1:0:{CONTROLLER}" call-id="-1" rc-code="193" op-status="-1" interval="0" last-rc-change="{EARLIER}" op-digest="{NO_PARAMETERS}" on_node="{node}"/>"#,
             self.call, self.call
         );
     }
@@ -268,6 +281,11 @@ impl Log<'_> {
     fn entry(&mut self, e: &Entry<'_>) {
         *self.call += 1;
         let Entry { task, interval, rc, target, failed } = *e;
+        let digest = match (interval, self.changed) {
+            (0, false) => NO_PARAMETERS,
+            (_, false) => TIMEOUT_ONLY,
+            (_, true) => OTHER_PARAMETERS,
+        };
         let (resource, node, call) = (self.resource, self.node, *self.call);
         let id = if failed {
             format!("{resource}_last_failure_0")
@@ -276,7 +294,7 @@ impl Log<'_> {
         };
         let _ = write!(
             self.out,
-            r#"<lrm_rsc_op id="{id}" operation_key="{resource}_{task}_{interval}" operation="{task}" crm_feature_set="3.16.1" transition-key="{call}:1:{target}:{CONTROLLER}" transition-magic="0:{rc};{call}:1:{target}:{CONTROLLER}" call-id="{call}" rc-code="{rc}" op-status="0" interval="{interval}" last-rc-change="{EARLIER}" on_node="{node}"/>"#
+            r#"<lrm_rsc_op id="{id}" operation_key="{resource}_{task}_{interval}" operation="{task}" crm_feature_set="3.16.1" transition-key="{call}:1:{target}:{CONTROLLER}" transition-magic="0:{rc};{call}:1:{target}:{CONTROLLER}" call-id="{call}" rc-code="{rc}" op-status="0" interval="{interval}" last-rc-change="{EARLIER}" op-digest="{digest}" on_node="{node}"/>"#
         );
     }
 }

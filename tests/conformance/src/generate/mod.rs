@@ -244,7 +244,8 @@ fn ticket(d: &mut Draw, name: &str, out: &mut String) {
 
 /// A name and a value in a set.
 fn pair(out: &mut String, set: &str, name: &str, value: &str) {
-    let _ = write!(out, r#"<nvpair id="{set}-{name}" name="{name}" value="{value}"/>"#);
+    let id = name.trim_start_matches('#');
+    let _ = write!(out, r#"<nvpair id="{set}-{id}" name="{name}" value="{value}"/>"#);
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@
 //! | [`canonical`] | the digests of Pacemaker |
 //! | [`schema`] | whether a document is what its schema says, with all that is wrong |
 //! | [`refs`] | whether what a configuration refers to is there |
+//! | [`verify`] | all checks together |
+//! | [`views`] | options, resources, constraints, tags by what they mean |
 //! | [`rules`] | whether a `rule` holds at a moment, on a node, for a resource |
 //! | [`nvset`] | attribute sets: which value of a name counts |
 
@@ -25,6 +27,8 @@ pub mod rules;
 pub mod schema;
 pub mod time;
 pub mod values;
+pub mod verify;
 pub mod version;
+pub mod views;
 mod words;
 pub mod xml;

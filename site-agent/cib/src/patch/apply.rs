@@ -109,9 +109,17 @@ fn change_all(doc: &mut Document, patch: Element<'_>) -> Result<(), ApplyError> 
                 Some(number.map_err(|_| malformed(change, format!("position {text:?}")))?)
             }
         };
-        let found = find(doc, path, position)
-            .ok_or_else(|| ApplyError::NotFound { line: change.line(), path: path.to_owned() })?;
-        match change.attr("operation").unwrap_or("") {
+        let operation = change.attr("operation").unwrap_or("");
+        let found = match find(doc, path, position) {
+            Some(found) => found,
+            // What is to go and is not there is gone already; Pacemaker takes it so, too.
+            None if operation == "delete" && path.starts_with('/') => continue,
+            None => {
+                let (line, path) = (change.line(), path.to_owned());
+                return Err(ApplyError::NotFound { line, path });
+            }
+        };
+        match operation {
             "delete" => {
                 if found == doc.root().node_id() {
                     return Err(malformed(change, "it deletes the root"));

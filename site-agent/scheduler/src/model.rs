@@ -400,6 +400,8 @@ pub struct Resource<'a> {
     /// History entries by node that matter later.
     pub history: Vec<(NodeIx, Element<'a>)>,
 
+    /// The name by which it goes in the history, where that is not its own.
+    pub history_name: Option<&'a str>,
     /// What it thinks of each node.
     pub allowed: Row,
     /// Not assigned yet in this pass.

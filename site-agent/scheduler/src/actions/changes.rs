@@ -206,11 +206,11 @@ impl<'a> Cluster<'a> {
     pub(crate) fn forget_removed(&mut self) {
         for rsc in self.rscs.keys() {
             let r = &self.rscs[rsc];
-            if !r.removed || r.kind != Kind::Primitive || r.instance.is_some() || r.running_on.is_empty() {
+            if !r.removed || r.kind != Kind::Primitive || r.instance.is_some() {
                 continue;
             }
             for node in self.nodes.keys() {
-                if self.nodes[node].fail_counts.iter().any(|f| f.resource == self.rscs[rsc].id && f.count != 0)
+                if !self.rscs[rsc].running_on.is_empty() && self.nodes[node].fail_counts.iter().any(|f| f.resource == self.rscs[rsc].id && f.count != 0)
                     && self.rscs[rsc].managed
                 {
                     self.clear_failures_on(rsc, node, "it is orphaned");
@@ -219,8 +219,10 @@ impl<'a> Cluster<'a> {
             if !self.rscs[rsc].managed {
                 continue;
             }
-            for node in self.rscs[rsc].running_on.clone() {
-                self.forget_resource(rsc, node, false);
+            for (node, _) in self.rscs[rsc].history.clone() {
+                if self.nodes[node].maintenance || self.usable(node) {
+                    self.forget_resource(rsc, node, false);
+                }
             }
         }
     }

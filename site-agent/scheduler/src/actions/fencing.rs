@@ -168,7 +168,8 @@ impl Cluster<'_> {
             if r.maintenance || self.nodes[node].maintenance {
                 continue;
             }
-            if !r.managed || r.blocked {
+            if !r.managed && !r.blocked {
+                // The shutdown does not wait for what nobody is going to stop.
                 continue;
             }
             self.link(ix, down, flag::ORDERED | flag::UNRUNNABLE_BLOCKS);

@@ -240,7 +240,7 @@ impl Cluster<'_> {
 
     /// Clears the history of a resource from a node.
     pub(crate) fn forget_resource(&mut self, rsc: RscIx, node: NodeIx, optional: bool) {
-        if self.rscs[rsc].failed && !self.rscs[rsc].removed || self.nodes[node].unclean || !self.nodes[node].online {
+        if self.rscs[rsc].failed || self.nodes[node].unclean || !self.nodes[node].online {
             return;
         }
         let delete = self.op(rsc, Task::Delete, 0, Some(node), optional);

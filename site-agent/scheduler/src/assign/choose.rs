@@ -79,8 +79,10 @@ impl Cluster<'_> {
         }
         let mut chosen = nodes.first().copied();
         if let (Some(best), Some(running)) = (chosen, active) {
-            // Of equals, all better than nothing, the present one wins.
-            if score(best) > 0
+            // Of equals, all better than nothing, the present one wins; distinct instances spread instead.
+            let spread = self.rscs[rsc].parent.is_some_and(|p| self.rscs[p].unique);
+            if !spread
+                && score(best) > 0
                 && self.usable(best)
                 && self.usable(running)
                 && row[running.0 as usize].listed

@@ -26,8 +26,11 @@ impl Cluster<'_> {
             return None;
         }
         self.rscs[rsc].assigning = true;
-        self.follow_primaries(rsc);
-        self.hear_dependents(rsc);
+        // What must be comes before what is only wished, so that as much as possible of it can be.
+        for mandatory in [true, false] {
+            self.follow_primaries(rsc, mandatory);
+            self.hear_dependents(rsc, mandatory);
+        }
         if self.rscs[rsc].next_role == Role::Stopped {
             self.close(rsc);
         }
@@ -46,9 +49,12 @@ impl Cluster<'_> {
     }
 
     /// Those that it must be with are assigned first, and tell where it can be.
-    pub(crate) fn follow_primaries(&mut self, rsc: RscIx) {
+    fn follow_primaries(&mut self, rsc: RscIx, mandatory: bool) {
         for ix in self.this_with(rsc) {
             let col = self.colocations[ix].clone();
+            if (col.score.abs() >= INFINITY) != mandatory {
+                continue;
+            }
             let fallible = col.dependent_role >= Some(Role::Promoted) || (col.score < 0 && col.score > -INFINITY);
             let saved = fallible.then(|| self.rscs[rsc].allowed.clone());
             self.assign(col.primary, None, true);
@@ -62,9 +68,12 @@ impl Cluster<'_> {
     }
 
     /// Those that want to be with it say where.
-    pub(crate) fn hear_dependents(&mut self, rsc: RscIx) {
+    fn hear_dependents(&mut self, rsc: RscIx, mandatory: bool) {
         for ix in self.with_this(rsc) {
             let col = self.colocations[ix].clone();
+            if (col.score.abs() >= INFINITY) != mandatory {
+                continue;
+            }
             if !self.has_influence(&col) {
                 continue;
             }

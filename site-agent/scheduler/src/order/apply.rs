@@ -182,7 +182,8 @@ impl Cluster<'_> {
             if probes.is_empty() {
                 continue;
             }
-            let firsts = self.actions[probes[0]].after.clone();
+            let mut firsts = self.actions[probes[0]].after.clone();
+            firsts.extend(self.find_actions(rsc, Task::Start, 0));
             for stop in self.stops_that_follow(rsc, &firsts) {
                 for probe in &probes {
                     self.link(*probe, stop, flag::ORDERED);
@@ -215,6 +216,14 @@ impl Cluster<'_> {
             seen.push(at);
             let a = &self.actions[at];
             let Some(rsc) = a.rsc else { continue };
+            if self.rscs[rsc].kind != Kind::Primitive && matches!(a.task, Task::Start | Task::Promote) {
+                stack.extend(self.find_action(rsc, a.task.completion(), None));
+                if !self.is_within(own, rsc) {
+                    for child in &self.rscs[rsc].children {
+                        stack.extend(self.find_actions(*child, a.task, 0));
+                    }
+                }
+            }
             let down = match a.task {
                 Task::Start => Some(Task::Stop),
                 Task::Promote => Some(Task::Demote),
@@ -232,7 +241,7 @@ impl Cluster<'_> {
                     .before
                     .iter()
                     .any(|e| e.other == at && e.flags & flag::FIRST_IMPLIES_THEN != 0);
-                if implied {
+                if implied && !self.interleaves(at, *after) {
                     stack.push(*after);
                 }
             }

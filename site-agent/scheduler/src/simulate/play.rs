@@ -119,7 +119,7 @@ fn carry_out(c: &Cluster<'_>, ix: ActIx, request: &Request, played: &mut Played)
             let Some(rsc) = a.rsc else { return true };
             let _ = writeln!(played.text, "  * Resource action: {:<15} delete on {node}", c.rscs[rsc].id);
             let instance = c.rscs[rsc].id.clone();
-            played.edits.push(Edit::Forget { node, rsc: history_id(c, rsc), instance });
+            played.edits.push(Edit::Forget { node, rsc: history_id(c, rsc, a.node), instance });
             true
         }
         Task::Cancel => {
@@ -127,7 +127,7 @@ fn carry_out(c: &Cluster<'_>, ix: ActIx, request: &Request, played: &mut Played)
             let interval = a.meta.iter().find(|(k, _)| k == "interval").map_or("0", |(_, v)| v.as_str());
             let _ = writeln!(played.text, "  * Resource action: {:<15} cancel={interval} on {node}", c.rscs[rsc].id);
             let interval = interval.parse().unwrap_or(0);
-            let (rsc, instance) = (history_id(c, rsc), c.rscs[rsc].id.clone());
+            let (rsc, instance) = (history_id(c, rsc, a.node), c.rscs[rsc].id.clone());
             played.edits.push(Edit::Cancel { node, rsc, instance, task: "monitor".to_owned(), interval });
             true
         }
@@ -135,7 +135,15 @@ fn carry_out(c: &Cluster<'_>, ix: ActIx, request: &Request, played: &mut Played)
     }
 }
 
-fn history_id(c: &Cluster<'_>, rsc: crate::arena::RscIx) -> String {
+/// The name by which a resource goes in the history of a node.
+fn history_id(c: &Cluster<'_>, rsc: crate::arena::RscIx, node: Option<crate::arena::NodeIx>) -> String {
+    let _ = node;
+    if let Some(id) = c.rscs[rsc].history_name {
+        return id.to_owned();
+    }
+    if c.rscs[rsc].running_on.iter().any(|n| Some(*n) == node) && c.rscs[rsc].history.iter().any(|(n, x)| Some(*n) == node && x.id() == Some(&c.rscs[rsc].id)) {
+        return c.rscs[rsc].id.clone();
+    }
     if c.anonymous(rsc) { c.rscs[rsc].base.to_owned() } else { c.rscs[rsc].id.clone() }
 }
 
@@ -202,8 +210,8 @@ fn make_record(c: &Cluster<'_>, ix: ActIx, rc: i32) -> Record {
         node: n.name.to_string(),
         node_id: n.id.to_string(),
         remote: n.kind != NodeKind::Member,
-        rsc: history_id(c, rsc),
-        instance: r.id.clone(),
+        rsc: history_id(c, rsc, a.node),
+        instance: history_id(c, rsc, a.node),
         class: r.class.to_owned(),
         provider: r.provider.to_owned(),
         agent: r.agent.to_owned(),

@@ -142,6 +142,13 @@ impl<'a> Cluster<'a> {
         self.note_recurring(rsc, node, &entries);
         self.settle(rsc, node, &replay);
         let r = &mut self.rscs[rsc];
+        if id != r.id {
+            // Names with a number stay only with what is active: else a stopped instance would look like another.
+            r.history_name = (r.role.active() || !id.contains(':')).then_some(id);
+        } else if r.role.active() {
+            r.history_name = None;
+        }
+        let r = &mut self.rscs[rsc];
         if r.target_role != Role::Unknown && (r.next_role == Role::Unknown || r.target_role < r.next_role) {
             r.next_role = r.target_role;
         }

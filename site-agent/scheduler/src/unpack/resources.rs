@@ -142,7 +142,15 @@ impl<'a> Cluster<'a> {
         }
         let max = self.rscs[clone].clone_max;
         for n in 0..max.max(1) {
-            self.make(inner, Some(clone), Some(n), templates)?;
+            let instance = self.make(inner, Some(clone), Some(n), templates)?;
+            if max == 0 {
+                // It is there only so that what still runs has a place.
+                let mut all = vec![instance];
+                all.extend(self.rscs[instance].children.clone());
+                for r in all {
+                    self.rscs[r].removed = true;
+                }
+            }
         }
         let top = self.top_of(clone);
         for e in std::iter::once(inner).chain(inner.children_named("primitive")) {
@@ -402,6 +410,7 @@ impl<'a> Resource<'a> {
             partial: None,
             dangling: Vec::new(),
             history: Vec::new(),
+            history_name: None,
             allowed: Vec::new(),
             provisional: true,
             assigning: false,

@@ -6,13 +6,17 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::error::{Result, RigError};
 
+/// What a process that was killed may take to let its files go, on a busy machine.
+const LET_GO: Duration = Duration::from_secs(10);
 /// Sparse: what is not used takes no room.
 const MEBIBYTES: u64 = 384;
 const FILLER: &str = "filler";
@@ -68,9 +72,17 @@ impl Disk {
         if done == 0 { Ok(()) } else { Err(what()(std::io::Error::last_os_error())) }
     }
 
-    /// Back again after [`Disk::cut`], as a boot finds it. Nothing may have it open.
+    /// Back again after [`Disk::cut`], as a boot finds it. Whoever has it open is waited for, but
+    /// not for long: what was killed a moment ago may still be on its way out.
     pub fn again(&self) -> Result<()> {
-        run(Command::new("umount").arg(&self.at))?;
+        let until = Instant::now() + LET_GO;
+        while let Err(error) = umount2(&self.at, MntFlags::empty()) {
+            if error != Errno::EBUSY || Instant::now() >= until {
+                let what = format!("unmounting {}", self.at.display());
+                return Err(RigError::system(what)(error));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         self.mount()
     }
 

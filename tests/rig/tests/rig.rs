@@ -225,6 +225,26 @@ fn a_full_disk_that_was_emptied_stays_so_when_its_power_is_cut() {
     std::fs::write(at.join("two"), &megabyte).unwrap();
 }
 
+#[test]
+fn a_disk_is_back_as_soon_as_who_has_it_open_lets_go() {
+    if !may_run() {
+        return;
+    }
+    own_mounts().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("disk");
+    let disk = Disk::new(&at).unwrap();
+    let held = std::fs::File::open(&at).unwrap();
+    let dying = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        drop(held);
+    });
+    disk.cut().unwrap();
+    disk.again().unwrap();
+    dying.join().unwrap();
+    std::fs::write(at.join("one"), "back").unwrap();
+}
+
 /// The programs of the workspace: built here and now if they are not there yet.
 fn programs() {
     for name in ["tierce", "tierce-agent", "tierce-guard", "tierce-arbitrator"] {

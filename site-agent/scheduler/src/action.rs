@@ -144,8 +144,10 @@ pub mod flag {
     pub const NESTED_PROBE: u32 = 1 << 16;
     /// The edge stays, whatever becomes of the ends.
     pub const PRESERVE: u32 = 1 << 17;
-    /// The anti-colocated: free capacity on one node that a stop makes.
-    pub const ANTI_COLOCATED: u32 = 1 << 18;
+    /// The then is a pseudo action only while the first can run: the start of a live migration.
+    pub const PSEUDO_LEFT: u32 = 1 << 18;
+    /// Only if the first is not a part of a live migration.
+    pub const FIRST_NOT_MIGRATABLE: u32 = 1 << 19;
 }
 
 /// One end of an ordering that is not resolved yet.

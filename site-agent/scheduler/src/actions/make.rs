@@ -180,7 +180,7 @@ impl<'a> Cluster<'a> {
     /// What an operation needs before it may run.
     pub(crate) fn needs(&self, rsc: RscIx, task: Task) -> Requires {
         match task {
-            Task::Start | Task::Promote => self.rscs[rsc].requires,
+            Task::Start | Task::Promote | Task::MigrateTo => self.rscs[rsc].requires,
             _ => Requires::Nothing,
         }
     }

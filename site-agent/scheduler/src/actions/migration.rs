@@ -73,10 +73,10 @@ impl Cluster<'_> {
         }
         let blocks = flag::ORDERED | flag::UNMIGRATABLE_BLOCKS;
         if let Some(to) = to {
-            self.link(to, from, flag::ORDERED | flag::UNRUNNABLE_BLOCKS);
+            self.link(to, from, blocks);
         }
         self.link(from, stop, blocks);
-        self.link(from, start, flag::ORDERED | flag::UNMIGRATABLE_BLOCKS);
-        let _ = Role::Started;
+        self.actions[start].pseudo = true;
+        self.link(from, start, blocks | flag::PSEUDO_LEFT);
     }
 }

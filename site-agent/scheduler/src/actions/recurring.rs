@@ -13,6 +13,9 @@ impl<'a> Cluster<'a> {
             .filter(|o| o.interval > 0 && o.enabled && !matches!(o.name, "start" | "stop" | "promote" | "demote"))
             .cloned()
             .collect();
+        // The same name and interval twice means neither.
+        let twice = |o: &OpConfig<'a>| ops.iter().filter(|p| p.name == o.name && p.interval == o.interval).count() > 1;
+        let ops: Vec<OpConfig<'a>> = ops.iter().filter(|o| !twice(o)).cloned().collect();
         if ops.is_empty() {
             return;
         }

@@ -55,6 +55,13 @@ impl Cluster<'_> {
             return false;
         }
         let (f, t) = (&self.actions[first], &self.actions[then]);
+        if flags & flag::FIRST_NOT_MIGRATABLE != 0 && f.migratable {
+            return false;
+        }
+        if flags == flag::ORDERED && f.task == Task::Stop && f.migratable {
+            // What moves away without stopping is not waited for.
+            return false;
+        }
         if flags & flag::LOAD != 0 {
             let wanted = if t.task == Task::MigrateTo { t.rsc.and_then(|r| self.rscs[r].assigned) } else { t.node };
             if f.node != wanted || f.optional || wanted.is_none() {

@@ -24,6 +24,11 @@ pub(crate) fn escape(text: &str) -> String {
     out
 }
 
+fn is_name(word: &str) -> bool {
+    let first = word.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_');
+    first && word.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':'))
+}
+
 impl<'a> Cluster<'a> {
     /// The whole graph.
     pub(crate) fn graph_xml(&self, graph: &Graph) -> String {
@@ -206,6 +211,8 @@ impl<'a> Cluster<'a> {
             list.extend(self.parameters(rsc, a.node));
             list.extend(self.op_parameters(rsc, a.task.word(), a.interval));
         }
+        // A parameter whose name can not stand in XML can not be handed on.
+        list.retain(|(name, _)| is_name(name));
         list.sort();
         list.dedup_by(|x, y| x.0 == y.0);
         out.push_str("          <attributes");

@@ -90,7 +90,8 @@ impl Cluster<'_> {
         let mut all = Vec::with_capacity(orders.len());
         for order in orders {
             if let (End::Op(first, a, _), End::Op(then, b, _)) = (order.first, order.then)
-                && first != then
+                && !self.is_within(first, then)
+                && !self.is_within(then, first)
             {
                 self.migration_equivalents((first, a), (then, b), order.flags, &mut all);
             }
@@ -116,18 +117,18 @@ impl Cluster<'_> {
                     add((first, Task::MigrateFrom), (then, Task::MigrateTo), flags);
                 }
                 if moves(then) {
-                    let flags = if moves(first) { flags | flag::UNMIGRATABLE_BLOCKS } else { flags };
+                    let flags = if moves(first) { flags | flag::FIRST_NOT_MIGRATABLE } else { flags };
                     add((first, Task::Start), (then, Task::MigrateTo), flags);
                 }
             }
-            (Task::Stop, Task::Stop) if moves(first) => {
-                let flags = if moves(then) { flags | flag::UNMIGRATABLE_BLOCKS } else { flags };
-                // What moves away first must have moved before the other goes down, or moves.
-                if moves(then) {
-                    add((first, Task::MigrateTo), (then, Task::MigrateTo), flags & flag::ORDERED);
-                    add((first, Task::MigrateFrom), (then, Task::MigrateFrom), flags & flag::ORDERED);
-                }
-                let _ = flags;
+            (Task::Stop, Task::Start) if moves(then) => {
+                let flags = if moves(first) { flags | flag::FIRST_NOT_MIGRATABLE } else { flags };
+                add((first, Task::Stop), (then, Task::MigrateTo), flags);
+            }
+            (Task::Stop, Task::Stop) if moves(then) => {
+                let flags = if moves(first) { flags | flag::FIRST_NOT_MIGRATABLE } else { flags };
+                add((first, Task::Stop), (then, Task::MigrateTo), flags);
+                add((first, Task::Stop), (then, Task::MigrateFrom), flags);
             }
             (Task::Promote, Task::Start) if moves(then) => {
                 add((first, Task::Promote), (then, Task::MigrateTo), flags);

@@ -194,6 +194,7 @@ impl Cluster<'_> {
             (flag::UNRUNNABLE_BLOCKS, Filter::Runnable),
             (flag::NESTED_PROBE, Filter::Runnable),
             (flag::UNMIGRATABLE_BLOCKS, Filter::Both),
+            (flag::PSEUDO_LEFT, Filter::Both),
             (flag::ASYMMETRIC, Filter::Runnable),
         ] {
             if flags & bit == 0 {
@@ -338,7 +339,7 @@ impl Cluster<'_> {
         match bit {
             flag::ASYMMETRIC => self.update_asymmetric(first, then),
             flag::THEN_IMPLIES_FIRST => {
-                if !self.actions[then].optional {
+                if !self.actions[then].optional && !self.actions[then].migratable {
                     self.actions[first].optional = false;
                     if self.actions[first].migratable && !self.actions[then].migratable {
                         self.actions[first].migratable = false;
@@ -356,9 +357,11 @@ impl Cluster<'_> {
                 if !(t.migratable && t.runnable) {
                     self.actions[first].runnable = false;
                 }
-                if !self.actions[then].optional {
-                    let optional = self.actions[then].optional;
-                    let _ = optional;
+            }
+            flag::PSEUDO_LEFT => {
+                if !self.actions[first].runnable {
+                    self.actions[then].migratable = false;
+                    self.actions[then].pseudo = false;
                 }
             }
             flag::UNRUNNABLE_BLOCKS => {

@@ -179,9 +179,8 @@ impl Request {
                 request.option(*short, value, &mut args)?;
             } else if let Some(shorts) = arg.strip_prefix('-').filter(|s| !s.is_empty()) {
                 request.shorts(shorts, &mut args)?;
-            } else {
-                return Err(Usage::Unknown(arg));
             }
+            // A word that belongs to no option is left out, as `crm_simulate` does.
         }
         if request.input.is_none() {
             return Err(Usage::NoInput);

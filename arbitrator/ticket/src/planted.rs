@@ -50,6 +50,8 @@ bugs! {
     NoQuarantine = "no-quarantine" breaks "R4";
     /// An older copy of a store takes part.
     OlderStoreTakesPart = "older-store-takes-part" breaks "R5";
+    /// A store that was admitted over a standing connection is not looked after until the next one.
+    AdmittedUnseen = "admitted-unseen" breaks "R5";
     /// A copy that was found out does not know it any more after its next start.
     FoundOutForgotten = "found-out-forgotten" breaks "R5";
     /// What a member said before its store was lost counts against the store that came after it.

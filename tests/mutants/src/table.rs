@@ -21,6 +21,7 @@ pub(crate) fn finder(bug: Bug) -> Finder {
         Bug::VoteHeardFirst => Duty("a vote that was heard outlives its voter"),
         Bug::VoteWithoutDocket => Duty("a restarted voter knows the docket of its vote"),
         Bug::NoQuarantine => Scope("restart"),
+        Bug::AdmittedUnseen => Duty("an older copy of an admitted store stays out"),
         Bug::LateWordsCount => Duty("words from before a store was lost come late"),
         Bug::FoundOutForgotten => Duty("a copy that was found out stays out"),
         Bug::OlderStoreTakesPart => Duty("an older copy of a store stays out"),

@@ -465,6 +465,16 @@ impl World {
         self.step(node, Input::Persisted(id));
     }
 
+    /// Loses what is on its way between two and fits.
+    pub fn lose(&mut self, between: (usize, usize), fits: impl Fn(&Message) -> bool) {
+        self.queue.retain(|due| match &due.what {
+            What::Deliver { from, to, bytes, .. } if (*from, *to) == between => {
+                !tierce_wire::decode(bytes).is_ok_and(|d| fits(&d.envelope.message))
+            }
+            _ => true,
+        });
+    }
+
     /// Runs for so many milliseconds.
     pub fn run_for(&mut self, ms: u64) {
         let until = self.now + ms * MS;

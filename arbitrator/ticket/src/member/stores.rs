@@ -5,6 +5,7 @@
 //! copy. After a start this member asks the same of the others before it takes part, and writes
 //! nothing before: else an older copy would grow with every start until it passed for the newer.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Alarm, Effect, Member, Standing};
@@ -126,7 +127,8 @@ impl Member {
 
     /// Remembers how far a peer's store has come, by what it says with each message.
     /// That is written down with the next record, or after a moment. A message may come late, from
-    /// before its sender lost its store: the number that it had then is another one.
+    /// before its sender lost its store: the number that it had then is another one. A store that
+    /// was admitted over a standing connection is met here first: its hello was a stranger's.
     pub(super) fn sight(&mut self, now: Now, from: &MemberName, id: MemberId, written: u64) {
         let Some(f) = &self.formed else { return };
         let Some(hello) = self.peers.get(from).and_then(|p| p.hello.as_ref()) else { return };
@@ -134,9 +136,22 @@ impl Member {
         if its != Some(hello.store) && !is_planted(Bug::LateWordsCount) {
             return;
         }
-        let Some(s) = self.stores.seen.get_mut(&hello.store) else { return };
-        if s.age.written < written && s.age.opened == hello.opened && s.boot == hello.boot {
-            s.age.written = written;
+        let news = match self.stores.seen.entry(hello.store) {
+            Entry::Occupied(mut known) => {
+                let s = known.get_mut();
+                let same = s.age.opened == hello.opened && s.boot == hello.boot;
+                let more = same && s.age.written < written;
+                s.age.written = if more { written } else { s.age.written };
+                more
+            }
+            Entry::Vacant(place) if !is_planted(Bug::AdmittedUnseen) => {
+                let age = Age { opened: hello.opened, written };
+                place.insert(Sighting { age, boot: hello.boot, noted: Age::default() });
+                true
+            }
+            Entry::Vacant(_) => false,
+        };
+        if news {
             let soon = now.voter + f.config_seen.timing.election / 4;
             self.stores.note_at.get_or_insert(soon);
         }

@@ -46,6 +46,7 @@ pub const ALL: &[Duty] = &[
     Duty { name: "what was taken back is named for good", rule: "R3", tell: taken_unseen },
     Duty { name: "a session from which much was taken ends", rule: "R3", tell: much_taken },
     Duty { name: "an older copy of a store stays out", rule: "R5", tell: older_copy },
+    Duty { name: "an older copy of an admitted store stays out", rule: "R5", tell: admitted_copy },
     Duty { name: "a copy that was found out stays out", rule: "R5", tell: found_out },
     Duty { name: "words from before a store was lost come late", rule: "R5", tell: late_words },
     Duty { name: "a failed write ends the member", rule: "R6", tell: failed_write },
@@ -254,12 +255,10 @@ fn found_out() {
     assert!(out(&w), "it takes part again\n{}", tail(&w.log));
 }
 
-/// A voter's store is lost, and it comes back with an empty one under a new number. Then something
-/// arrives that it had said before: that it once had more is nothing against what it has now.
-fn late_words() {
-    let mut w = World::with_ticket(20, 2, 1, Mode::Auto);
+/// A voter's store is lost, and it comes back with an empty one under a new number. Meanwhile.
+fn lost_and_admitted(w: &mut World, mut meanwhile: impl FnMut(&mut World)) {
     let identity = |w: &World| w.nodes[2].member.as_ref().and_then(Member::identity);
-    let (cluster, old) = identity(&w).expect("it is a voter");
+    let old = identity(w).expect("it is a voter");
     w.crash(2);
     w.wipe(2);
     w.start(2);
@@ -270,9 +269,41 @@ fn late_words() {
         store: StoreId::default(),
         addresses: vec!["y:1".to_owned()],
     };
-    w.done(0, admit);
+    let asked = w.ask(0, admit);
+    while !w.nodes[0].outcomes.contains_key(&asked) {
+        assert!(w.next(w.now + 20_000_000_000), "{}", tail(&w.log));
+        meanwhile(w);
+    }
     w.run_for(2_000);
-    assert!(identity(&w).is_some_and(|new| new.1 > old), "{}", tail(&w.log));
+    assert!(identity(w).is_some_and(|new| new.1 > old.1), "{}", tail(&w.log));
+}
+
+/// The hello with which an admitted member tells that it is one gets lost: those who admitted it must
+/// know its store all the same.
+fn admitted_copy() {
+    let mut w = World::with_ticket(33, 2, 1, Mode::Auto);
+    lost_and_admitted(&mut w, |w| {
+        for site in [0, 1] {
+            w.lose((2, site), |m| matches!(m, Message::Hello(_)));
+        }
+    });
+    let copy = w.copy_store(2);
+    w.done(0, Command::Hold { name: ticket("web"), note: "x".to_owned() });
+    w.run_for(100);
+    w.power_off(2);
+    w.restore_store(2, copy);
+    w.start(2);
+    w.run_for(3_000);
+    let standing = w.nodes[2].member.as_ref().map(Member::standing);
+    assert!(matches!(standing, Some(Standing::Out(_))), "{standing:?}\n{}", tail(&w.log));
+}
+
+/// After a voter came back with an empty store something arrives that it had said before: that it once had more is nothing against what it has now.
+fn late_words() {
+    let mut w = World::with_ticket(20, 2, 1, Mode::Auto);
+    let identity = w.nodes[2].member.as_ref().and_then(Member::identity);
+    let (cluster, old) = identity.expect("it is a voter");
+    lost_and_admitted(&mut w, |_| {});
     let target = FenceTarget::Session(SessionId(1));
     let message = Message::FenceReply { target, vote: None, wait: None };
     for i in [0, 1] {

@@ -78,10 +78,10 @@ pub struct Cluster<'a> {
     pub clear_failures: Vec<(RscIx, NodeIx, &'static str)>,
     /// Failed operations for the display.
     pub failed_ops: Vec<(NodeIx, RscIx, Element<'a>)>,
+    /// Notifications around the operations of clones.
+    pub notices: Vec<crate::actions::notify::Notices>,
     /// Where the DC runs.
     pub dc: Option<NodeIx>,
-    /// Set when any start was unrunnable for a reason that the summary names.
-    pub loose_params: HashMap<(RscIx, NodeIx), Vec<(String, String)>>,
 }
 
 /// A recurring operation in a history.

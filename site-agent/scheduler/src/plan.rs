@@ -20,7 +20,7 @@ pub fn schedule(doc: &Document, now: i64) -> Result<Plan<'_>, Error> {
 
 /// All that comes after the document has been read.
 pub(crate) fn decide(mut cluster: Cluster<'_>) -> Result<Plan<'_>, Error> {
-    cluster.check_notifications()?;
+    cluster.apply_health();
     cluster.unpack_constraints()?;
     cluster.colocate_group_members();
     cluster.apply_node_criteria();
@@ -36,6 +36,7 @@ pub(crate) fn decide(mut cluster: Cluster<'_>) -> Result<Plan<'_>, Error> {
     cluster.order_internally();
     cluster.create_node_actions();
     cluster.apply_orders();
+    cluster.create_notifications();
     let graph = cluster.make_graph();
     Ok(Plan { cluster, graph })
 }

@@ -233,7 +233,7 @@ impl Cluster<'_> {
                 }
             }
             if self.rscs[rsc].notify {
-                self.notify_of_fenced_stop(rsc, stop, fence);
+                self.notify_of_fenced_stop(rsc, fence);
             }
         }
         let failed = self.rscs[rsc].failed;

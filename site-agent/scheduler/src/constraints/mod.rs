@@ -4,6 +4,7 @@
 //! where such mistakes are errors.
 
 pub mod colocation;
+pub mod health;
 pub mod location;
 pub mod ordering;
 pub mod sets;

@@ -44,7 +44,13 @@ impl Cluster<'_> {
 
     /// The actions that come first. A collective is waited for until it is done, unless by what is in it.
     fn firsts(&mut self, rsc: RscIx, task: Task, interval: u64, then: End) -> Vec<ActIx> {
+        let asked = task;
         let task = self.completed(rsc, task, then);
+        if task != asked
+            && let Some(told) = self.told_after(rsc, asked)
+        {
+            return vec![told];
+        }
         let found = self.find_actions(rsc, task, interval);
         if !found.is_empty() {
             return found;

@@ -68,8 +68,8 @@ pub fn unpack(doc: &Document, now: i64) -> Result<Cluster<'_>, Error> {
         forget: Vec::new(),
         clear_failures: Vec::new(),
         failed_ops: Vec::new(),
+        notices: Vec::new(),
         dc: None,
-        loose_params: HashMap::new(),
     };
     cluster.unpack_nodes(configuration)?;
     cluster.unpack_tags(configuration);

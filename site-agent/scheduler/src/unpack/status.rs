@@ -42,6 +42,7 @@ impl<'a> Cluster<'a> {
             known.push((node, xml));
         }
         self.mark_quorum_losers();
+        self.judge_health();
         let fencing = self.fencing();
         let mut later = Vec::new();
         for (node, xml) in known {

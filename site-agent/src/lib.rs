@@ -8,6 +8,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`config`] | the file: read, checked, its digest |
+//! | [`cib`] | the CIB on disk |
 //! | `cli` | the command line of the daemon |
 //! | `agent` | the main loop between member and runner |
 //! | [`runner`] | everything that happens on this node because of orders |
@@ -19,6 +20,7 @@
 //! | `limits` | every bound |
 
 mod agent;
+pub mod cib;
 mod cli;
 pub mod config;
 mod control;

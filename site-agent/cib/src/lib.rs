@@ -11,6 +11,7 @@
 //! | [`canonical`] | the digests of Pacemaker |
 //! | [`schema`] | whether a document is what its schema says, with all that is wrong |
 //! | [`refs`] | whether what a configuration refers to is there |
+//! | [`xpath`] | queries |
 //! | [`verify`] | all checks together |
 //! | [`views`] | options, resources, constraints, tags by what they mean |
 //! | [`rules`] | whether a `rule` holds at a moment, on a node, for a resource |
@@ -32,3 +33,4 @@ pub mod version;
 pub mod views;
 mod words;
 pub mod xml;
+pub mod xpath;

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use tierce_agent::config::Span;
 
 use crate::out::Format;
-use crate::{advise, attributes, config, demo, drill, pki, sites, status, tickets, trace};
+use crate::{advise, attributes, cib, config, demo, drill, pki, sites, status, tickets, trace};
 
 /// Moves services between sites, one holder at a time.
 #[derive(Debug, Parser)]
@@ -64,6 +64,9 @@ pub(crate) enum Command {
     /// The site's file.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Configurations in Pacemaker's format: shown, compared, checked, stored.
+    #[command(subcommand)]
+    Cib(cib::CibCommand),
     /// Certificates: the tenant's authority, invitations, members' certificates.
     #[command(subcommand)]
     Pki(pki::PkiCommand),

@@ -66,10 +66,13 @@ impl Cluster<'_> {
         let post_done = self.notice(clone, complete, "confirmed-post", Task::Notified);
         self.describe(pre, "pre", task);
         self.describe(post, "post", task);
-        self.link(pre, pre_done, flag::ORDERED);
-        self.link(pre_done, action, flag::ORDERED);
-        self.link(complete, post, flag::FIRST_IMPLIES_THEN);
-        self.link(post, post_done, flag::FIRST_IMPLIES_THEN);
+        // An operation that becomes required later is announced, too.
+        let announce = flag::ORDERED | flag::THEN_IMPLIES_FIRST;
+        self.link(pre, pre_done, announce);
+        self.link(pre_done, action, announce);
+        let report = flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS;
+        self.link(complete, post, report);
+        self.link(post, post_done, report);
         self.link(pre_done, post, flag::ORDERED);
         let notices = Notices { rsc: clone, task, pre: Some(pre), pre_done: Some(pre_done), post, post_done };
         self.notices.push(notices);

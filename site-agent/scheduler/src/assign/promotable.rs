@@ -46,34 +46,28 @@ impl<'a> Cluster<'a> {
             return None;
         }
         let r = &self.rscs[instance];
-        let own = format!("master-{}", r.id);
-        let base = format!("master-{}", r.base);
-        let word = if self.anonymous(instance) {
-            self.node_attribute(node, &base).or_else(|| self.node_attribute(node, &own))
+        // The agent sets the attribute under the name by which it knows itself.
+        let own = format!("master-{}", r.history_name.unwrap_or(&r.id));
+        let word = self.node_attribute(node, &own);
+        let word = if word.is_none() && self.anonymous(instance) {
+            self.node_attribute(node, &format!("master-{}", r.base))
         } else {
-            self.node_attribute(node, &own)
+            word
         };
         word.and_then(words::score)
     }
 
+    /// Whether a node's score is that of this instance: it runs there, or none does and the node was probed.
     fn score_applies(&self, instance: RscIx, node: NodeIx) -> bool {
-        let r = &self.rscs[instance];
-        if self.anonymous(instance) {
-            let Some(clone) = self.clone_above(instance) else { return false };
-            let known = self.sibling_primitives(clone, instance).iter().any(|s| {
-                self.rscs[*s].known_on.contains(&node) || self.rscs[*s].running_on.contains(&node)
-            });
-            if !known {
-                return false;
-            }
-            // Where another instance runs, the score is that one's.
-            let runs_here = self
-                .sibling_primitives(clone, instance)
-                .iter()
-                .any(|s| *s != instance && self.rscs[*s].running_on.contains(&node));
-            return r.running_on.contains(&node) || !runs_here || !r.running_on.is_empty() || true;
+        if !self.anonymous(instance) {
+            return true;
         }
-        r.known_on.contains(&node) || r.running_on.contains(&node)
+        let Some(clone) = self.clone_above(instance) else { return false };
+        let siblings = self.sibling_primitives(clone, instance);
+        if let Some(active) = siblings.iter().find(|s| self.rscs[**s].running_on.contains(&node)) {
+            return *active == instance;
+        }
+        siblings.iter().any(|s| self.rscs[*s].known_on.contains(&node))
     }
 
     /// The same resource in all instances.

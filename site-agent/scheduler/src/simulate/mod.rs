@@ -41,7 +41,6 @@ pub fn run(text: String, request: &Request, clock: i64) -> Result<Outcome, Error
     if doc.root().name() != "cib" {
         return Err(Error::NotACib(doc.root().name().to_owned()));
     }
-    refuse_old(&doc)?;
     let mut out = Outcome::default();
     let now = moment(&doc, request, clock)?;
     let heading = heading(&doc, request);
@@ -96,15 +95,6 @@ pub fn run(text: String, request: &Request, clock: i64) -> Result<Outcome, Error
         out.text.push_str(&status::render(&after, "\nRevised Cluster Status:", request));
     }
     Ok(out)
-}
-
-fn refuse_old(doc: &Document) -> Result<(), Error> {
-    let schema = doc.root().attr("validate-with").unwrap_or("");
-    let old = ["pacemaker-0", "pacemaker-1", "pacemaker-2", "transitional"];
-    if old.iter().any(|p| schema.starts_with(p)) {
-        return Err(Error::Unsupported { what: "schemas before pacemaker-3.0", place: format!("validate-with={schema}") });
-    }
-    Ok(())
 }
 
 fn moment(doc: &Document, request: &Request, clock: i64) -> Result<i64, Error> {

@@ -202,7 +202,10 @@ mod tests {
         sync(&mut l, 306);
         each([2, 3], |m| l.receive(at(307), MemberId(m), matched(1, 4, 0)));
         let five = Configuration { digest: timing.digest, ..five };
-        assert_eq!(l.propose_configuration(at(705), 0, five), Ok(LogIndex(5)));
+        l.set_change_wait(ms(600)); // a longer T is waited for, too
+        let soon = l.propose_configuration(at(705), 0, five.clone());
+        assert_eq!(soon, Err(ChangeRefused::TooSoon { wait: ms(100) }));
+        assert_eq!(l.propose_configuration(at(805), 0, five), Ok(LogIndex(5)));
         drain(&mut l);
     }
 

@@ -173,7 +173,7 @@ impl LedgerDurable {
     }
 
     fn replay_entries(&mut self, new: Vec<Entry>) -> Result<(), ReplayError> {
-        let (last, last_ballot) = self.last();
+        let last = self.last_index();
         let first = new.first().map_or(LogIndex(0), |e| e.index);
         let refuse = |why| Err(ReplayError::Entries { first, last, why });
         let covered = self.snapshot.as_ref().map_or(LogIndex(0), |s| s.last_index);
@@ -188,7 +188,7 @@ impl LedgerDurable {
         }
         let before = match self.at(first.prev()) {
             Some(e) => e.ballot,
-            None if first.prev() == last => last_ballot,
+            // The snapshot ends right before them.
             None => self.snapshot.as_ref().map_or(Ballot(0), |s| s.last_ballot),
         };
         let mut previous = (first.prev(), before);
@@ -311,6 +311,32 @@ mod tests {
     fn a_snapshot_that_the_log_does_not_contain_replaces_the_log() {
         let d = replayed(&[hard(3, None, 1), entries(&[(2, 1), (3, 1)]), snapshot(3, 2)]).unwrap();
         assert_eq!((d.entries.len(), d.last_index()), (0, LogIndex(3)));
+    }
+
+    fn shape(d: &LedgerDurable) -> Vec<(u64, u64)> {
+        d.entries.iter().map(|e| (e.index.0, e.ballot.0)).collect()
+    }
+
+    #[test]
+    fn what_follows_a_snapshot_may_be_replaced_by_what_an_earlier_leader_wrote() {
+        let begin = [hard(7, None, 1), snapshot(3, 2), entries(&[(4, 5)])];
+        let d = replayed(&[&begin[..], &[entries(&[(4, 3), (5, 7)])]].concat()).unwrap();
+        assert_eq!(shape(&d), [(4, 3), (5, 7)]);
+        let older = replayed(&[&begin[..], &[entries(&[(4, 1)])]].concat());
+        assert!(older.is_err(), "nothing after a snapshot is from before it");
+    }
+
+    #[test]
+    fn a_snapshot_told_twice_changes_nothing_and_a_later_one_replaces_it() {
+        let begin = [hard(2, None, 1), snapshot(3, 2), entries(&[(4, 2)])];
+        let again = replayed(&[&begin[..], &[snapshot(3, 2)]].concat()).unwrap();
+        assert_eq!(shape(&again), [(4, 2)]);
+        let later = replayed(&[&begin[..], &[snapshot(6, 2)]].concat()).unwrap();
+        assert_eq!((shape(&later), later.last_index()), (vec![], LogIndex(6)));
+        let LedgerRecord::Snapshot(mut other) = snapshot(3, 2) else { unreachable!() };
+        other.state = vec![8];
+        let other = LedgerRecord::Snapshot(other);
+        assert!(replayed(&[&begin[..], &[other]].concat()).is_err(), "two of one index");
     }
 
     #[test]

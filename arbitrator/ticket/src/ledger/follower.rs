@@ -333,4 +333,18 @@ mod tests {
         l.receive(at(3), MemberId(2), part(0, &[0, 1, 2]));
         assert_eq!(sent(&drain(&mut l)), ["2: matched 50 ballot 4 round 9"], "already there");
     }
+
+    #[test]
+    fn a_snapshot_that_the_log_has_overtaken_is_not_waited_for() {
+        let mut l = ledger(3);
+        let of: Vec<_> = (2..=60).map(|i| (i, 1)).collect();
+        l.receive(at(1), MemberId(2), append(1, (1, 0), &of, 1));
+        l.receive(at(2), MemberId(2), part(0, &[0, 1, 2]));
+        assert!(l.incoming.is_some());
+        l.receive(at(3), MemberId(2), append(4, (60, 1), &[], 49));
+        assert!(l.incoming.is_some(), "it ends at 50");
+        l.receive(at(4), MemberId(2), append(4, (60, 1), &[], 50));
+        assert!(l.incoming.is_none());
+        drain(&mut l);
+    }
 }

@@ -47,6 +47,8 @@ mod progress;
 mod read;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::collections::VecDeque;

@@ -15,6 +15,8 @@ use std::process::Command;
 fn installed(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     if !found {
+        let strict = std::env::var_os("TIERCE_TESTS_STRICT").is_some_and(|value| !value.is_empty());
+        assert!(!strict, "{program} is not installed");
         eprintln!("{program} is not installed: nothing is compared with it");
     }
     found

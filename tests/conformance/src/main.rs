@@ -179,13 +179,16 @@ impl Bench<'_> {
     fn keep(&self, seed: u64, tier: u8, cib: &str, d: &Difference, dir: &Path) -> Result<()> {
         let Some(keep) = &self.args.keep else { return Ok(()) };
         let layer = d.layer();
+        let first = d.lines();
         let mut lines = vec![format!("seed {seed}, tier {tier}: {layer:?}")];
-        lines.extend(d.lines());
+        lines.extend(first.iter().cloned());
         fs::write(keep.join(format!("{seed}.xml")), cib)?;
         if !self.args.no_shrink {
             let small = shrink::shrink(cib, |text| {
                 let verdict = self.judge(text, dir)?;
-                Ok(matches!(verdict, Verdict::Differs(d) if d.layer() == layer))
+                // The same disagreement, or a part of it.
+                let part = |d: &Difference| d.lines().iter().any(|l| first.contains(l));
+                Ok(matches!(verdict, Verdict::Differs(d) if d.layer() == layer && part(&d)))
             })?;
             if let Verdict::Differs(d) = self.judge(&small, dir)? {
                 lines.push("made small:".to_owned());

@@ -74,6 +74,8 @@ fn drop_dangling(document: &mut Document) {
             "rsc_colocation" => vec![e.attr("rsc"), e.attr("with-rsc")],
             "rsc_order" => vec![e.attr("first"), e.attr("then")],
             "resource_ref" | "obj_ref" => vec![e.id()],
+            // A history without its resource would be another story: that of an orphan.
+            "lrm_resource" => vec![e.id().and_then(|id| id.split(':').next())],
             // A clone or group without anything in it is no resource.
             "clone" | "group" => {
                 let inner = ["primitive", "group"];

@@ -465,14 +465,25 @@ impl World {
         self.step(node, Input::Persisted(id));
     }
 
-    /// Loses what is on its way between two and fits.
-    pub fn lose(&mut self, between: (usize, usize), fits: impl Fn(&Message) -> bool) {
+    /// Takes what is on its way between two and fits off the network: to be lost, or to come late.
+    pub fn take(
+        &mut self,
+        between: (usize, usize),
+        fits: impl Fn(&Message) -> bool,
+    ) -> Vec<Envelope> {
+        let mut taken = Vec::new();
         self.queue.retain(|due| match &due.what {
             What::Deliver { from, to, bytes, .. } if (*from, *to) == between => {
-                !tierce_wire::decode(bytes).is_ok_and(|d| fits(&d.envelope.message))
+                let read = tierce_wire::decode(bytes).expect("what was encoded can be read");
+                let stays = !fits(&read.envelope.message);
+                if !stays {
+                    taken.push(read.envelope);
+                }
+                stays
             }
             _ => true,
         });
+        taken
     }
 
     /// Runs for so many milliseconds.

@@ -8,6 +8,7 @@ use tierce_ticket::entry::{LossPolicy, Mode, Note, Policy, Proof, Regrant};
 use tierce_ticket::holder::Holder;
 use tierce_ticket::ids::{AttributeName, StoreId, TicketId};
 use tierce_ticket::member::{Alarm, Input, Standing};
+use tierce_ticket::message::{Envelope, Message};
 
 use tierce_sim::disk::Health;
 use tierce_sim::{MS, World, name, policy, tail, ticket};
@@ -550,6 +551,42 @@ fn a_hello_that_comes_late_is_not_held_against_the_process_that_came_after_it() 
     w.thaw(1);
     w.heal();
     assert!(w.run_until(3_000, World::all_take_part), "{}", tail(&w.log));
+}
+
+#[test]
+fn a_hello_from_before_a_restart_does_not_replace_the_one_from_after_it() {
+    let mut w = World::with_ticket(18, 2, 1, Mode::Auto);
+    w.run_for(500);
+    let between = (2, 1);
+    let asks = |m: &Message| matches!(m, Message::Hello(h) if h.reply.is_none());
+    let answers = |m: &Message| matches!(m, Message::Hello(h) if h.reply.is_some());
+    let start = |w: &mut World, late: fn(&Message) -> bool| {
+        w.crash(2);
+        w.start(2);
+        let mut taken = Vec::new();
+        let until = w.now + 20_000_000;
+        while w.next(until) {
+            taken.extend(w.take(between, late));
+        }
+        taken
+    };
+    let hear = |w: &mut World, late: Vec<Envelope>| {
+        assert!(!late.is_empty());
+        for envelope in late {
+            w.step(1, Input::Received { from: name("y"), envelope });
+        }
+    };
+    // Of two starts, b hears the answer of the first after that of the second; then y's records grow;
+    // and last comes what y asked at its second start, with as many records as it had then.
+    let old = start(&mut w, answers);
+    let new = start(&mut w, asks);
+    hear(&mut w, old);
+    w.done(1, Command::Hold { name: ticket("web"), note: "x".to_owned() });
+    w.run_for(300);
+    hear(&mut w, new);
+    assert!(w.run_until(3_000, World::all_take_part), "{}", tail(&w.log));
+    w.run_for(1_000);
+    assert!(w.all_take_part(), "{}", tail(&w.log));
 }
 
 #[test]

@@ -87,7 +87,9 @@ impl Member {
             return;
         }
         // One from before the peer's restart may come late, or it comes with an older copy.
-        if self.stores.is_newest(hello) {
+        let there = self.peers.get(from).and_then(|p| p.hello.as_ref());
+        let overtaken = there.is_some_and(|h| h.store == hello.store && h.opened > hello.opened);
+        if self.stores.is_newest(hello) && !overtaken {
             let peer = self.peers.entry(from.clone()).or_default();
             peer.hello = Some(hello.clone());
             peer.cluster = cluster;

@@ -71,6 +71,8 @@ fn options(d: &mut Draw, tier: Tier, out: &mut String) {
     out.push_str(r#"<crm_config><cluster_property_set id="opts">"#);
     let mut set = |name: &str, value: &str| pair(out, "opts", name, value);
     set("stonith-enabled", if d.percent(75) { "true" } else { "false" });
+    // The default of newer releases; the peer's is to fence one after the other.
+    set("concurrent-fencing", "true");
     let policies = [(40, "ignore"), (30, "stop"), (10, "freeze"), (5, "demote"), (15, "")];
     let policy = d.weighted(&policies);
     if !policy.is_empty() {
@@ -82,7 +84,6 @@ fn options(d: &mut Draw, tier: Tier, out: &mut String) {
         (8, "start-failure-is-fatal", &["false"]),
         (5, "startup-fencing", &["false"]),
         (5, "stonith-action", &["off", "reboot"]),
-        (5, "concurrent-fencing", &["true"]),
         (4, "enable-startup-probes", &["false"]),
         (3, "stop-orphan-resources", &["false"]),
         (3, "stop-orphan-actions", &["false"]),

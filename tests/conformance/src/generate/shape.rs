@@ -113,7 +113,7 @@ pub(super) fn draw(d: &mut Draw, tier: Tier) -> Cluster {
     let nodes = nodes(d, tier);
     let mut shaper = Shaper { d, tier, count: 0, templates: Vec::new(), nodes: nodes.len() };
     let mut resources = Vec::new();
-    if shaper.d.percent(80) {
+    if shaper.d.percent(93) {
         resources.push(shaper.fencing());
     }
     for _ in 0..shaper.d.between(1, 6) {

@@ -284,7 +284,7 @@ fn admitted_copy() {
     let mut w = World::with_ticket(33, 2, 1, Mode::Auto);
     lost_and_admitted(&mut w, |w| {
         for site in [0, 1] {
-            w.lose((2, site), |m| matches!(m, Message::Hello(_)));
+            w.take((2, site), |m| matches!(m, Message::Hello(_)));
         }
     });
     let copy = w.copy_store(2);

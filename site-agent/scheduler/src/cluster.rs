@@ -78,6 +78,8 @@ pub struct Cluster<'a> {
     pub clear_failures: Vec<(RscIx, NodeIx, &'static str)>,
     /// Failed operations for the display.
     pub failed_ops: Vec<(NodeIx, RscIx, Element<'a>)>,
+    /// Where a failure that blocks keeps the failures of a resource from expiring.
+    pub blocking_failures: Vec<(RscIx, NodeIx)>,
     /// Notifications around the operations of clones.
     pub notices: Vec<crate::actions::notify::Notices>,
     /// Where the DC runs.

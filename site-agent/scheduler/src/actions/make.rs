@@ -159,6 +159,10 @@ impl<'a> Cluster<'a> {
         }
         match self.options.no_quorum {
             NoQuorum::Ignore => {}
+            NoQuorum::Demote if !self.promotable(rsc) => {
+                action.runnable = false;
+                action.reason = Some("no quorum".into());
+            }
             NoQuorum::Freeze | NoQuorum::Demote => {
                 let r = &self.rscs[rsc];
                 let demote = self.options.no_quorum == NoQuorum::Demote;

@@ -188,7 +188,12 @@ impl Cluster<'_> {
         match s {
             Step::Stop => self.take_stop(rsc, optional),
             Step::Start(_) => {
-                self.op(rsc, Task::Start, 0, node, optional);
+                let start = self.op(rsc, Task::Start, 0, node, optional);
+                let r = &self.rscs[rsc];
+                if r.stop_unexpected && r.running_on.len() > 1 && node.is_some_and(|n| r.running_on.contains(&n)) {
+                    // It runs there and may stay.
+                    self.actions[start].pseudo = true;
+                }
             }
             Step::Promote => self.take_promote(rsc, node, optional),
             Step::Demote => {

@@ -120,7 +120,14 @@ impl Cluster<'_> {
         let mut flags = flag::ORDERED;
         if !self.actions[probe].runnable && self.rscs[rsc].running_on.is_empty() {
             // What does not run must not start before it is known; what runs is left alone.
-            flags |= flag::UNRUNNABLE_BLOCKS;
+            let blocks = flag::ORDERED | flag::UNRUNNABLE_BLOCKS;
+            if top == rsc {
+                flags = blocks;
+            } else {
+                for instance in self.rscs[top].children.clone() {
+                    self.order(End::Action(probe), End::Op(instance, Task::Start, 0), blocks);
+                }
+            }
         }
         self.order(End::Action(probe), End::Op(top, Task::Start, 0), flags);
         self.order(End::Action(probe), End::Op(rsc, Task::Reload, 0), flag::ORDERED);

@@ -68,7 +68,6 @@ impl<'a> Cluster<'a> {
             return;
         }
         let start = node.and_then(|n| self.find_action(rsc, Task::Start, Some(n)));
-        let runs = runs && start.is_none_or(|s| self.actions[s].optional);
         let mon = self.op(rsc, Task::Monitor, op.interval, node, runs);
         if start.is_some_and(|s| !self.actions[s].runnable) || node.is_none_or(|n| !self.nodes[n].online || self.nodes[n].unclean)
         {
@@ -138,10 +137,7 @@ impl<'a> Cluster<'a> {
         if let Some(node) = next
             && self.running_op(rsc, node, op)
         {
-            let then = match self.rscs[rsc].role {
-                Role::Stopped if self.rscs[rsc].next_role.active() => Some(Task::Start),
-                _ => None,
-            };
+            let then = self.rscs[rsc].next_role.active().then_some(Task::Start);
             self.cancel(rsc, node, "monitor", op.interval, then);
         }
         for node in self.nodes.keys() {
@@ -182,7 +178,6 @@ impl<'a> Cluster<'a> {
             if !self.nodes[node].online || self.nodes[node].unclean {
                 self.actions[mon].runnable = false;
             }
-            self.order(End::Op(rsc, Task::Start, 0), End::Action(mon), flag::ORDERED | flag::UNRUNNABLE_BLOCKS);
         }
     }
 }

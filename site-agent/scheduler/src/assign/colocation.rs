@@ -5,6 +5,10 @@ use crate::cluster::Cluster;
 use crate::model::{Colocation, Kind, Place, Role, Row};
 use crate::words::{INFINITY, add_scores};
 
+/// A node that was wanted and that a wish speaks against: it counts as not available until all are heard, then as the
+/// least that is still wanted.
+const BARRED: i32 = -100 * INFINITY;
+
 /// How another's wishes are taken over.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Select {
@@ -95,14 +99,16 @@ impl<'a> Cluster<'a> {
         });
     }
 
+    fn is_promotable_instance(&self, rsc: RscIx) -> bool {
+        self.rscs[rsc].parent.is_some_and(|p| self.rscs[p].kind == Kind::Clone && self.rscs[p].promotable)
+    }
+
     /// What a colocation means for a dependent now.
     pub(crate) fn affects(&self, dependent: RscIx, primary: RscIx, col: &Colocation<'a>, preview: bool) -> Affects {
         if !preview && self.rscs[primary].provisional {
             return Affects::Nothing;
         }
-        let promotable_instance = self.rscs[dependent]
-            .parent
-            .is_some_and(|p| self.rscs[p].kind == Kind::Clone && self.rscs[p].promotable);
+        let promotable_instance = self.is_promotable_instance(dependent);
         if col.dependent_role >= Some(Role::Unpromoted)
             && promotable_instance
             && !self.rscs[dependent].provisional
@@ -130,6 +136,7 @@ impl<'a> Cluster<'a> {
         let kind = self.rscs[dependent].kind;
         match kind {
             Kind::Primitive => {}
+            Kind::Group if self.is_promotable_instance(dependent) && !self.rscs[dependent].provisional => {}
             Kind::Group => {
                 // Members follow the first, so it alone is told.
                 if let Some(first) = self.rscs[dependent].children.first().copied() {
@@ -262,7 +269,7 @@ impl<'a> Cluster<'a> {
                 continue;
             }
             let at: &mut Place = &mut target[node.0 as usize];
-            if positive && at.score == INFINITY && score < 0 {
+            if at.score == BARRED {
                 continue;
             }
             let shifted = f64::from(score) * factor;
@@ -277,7 +284,7 @@ impl<'a> Cluster<'a> {
             let delta = delta.clamp(i64::from(-INFINITY), i64::from(INFINITY)) as i32;
             let new = add_scores(delta, at.score);
             if positive && new < 0 && at.score > 0 {
-                at.score = 1;
+                at.score = BARRED;
                 continue;
             }
             if positive && new < 0 && at.score == 0 {
@@ -352,6 +359,13 @@ impl<'a> Cluster<'a> {
                     continue;
                 }
                 self.add_wishes(other, target, &mut work, Some(ix), next_factor, Select { active: true, ..select });
+            }
+        }
+        if select.positive {
+            for place in &mut work {
+                if place.score == BARRED {
+                    place.score = 1;
+                }
             }
         }
         *row = work;

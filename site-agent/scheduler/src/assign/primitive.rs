@@ -74,7 +74,7 @@ impl Cluster<'_> {
             if (col.score.abs() >= INFINITY) != mandatory {
                 continue;
             }
-            if !self.has_influence(&col) {
+            if !self.has_influence(&col) || col.dependent_role == Some(crate::model::Role::Promoted) {
                 continue;
             }
             let factor = f64::from(col.score) / f64::from(INFINITY);

@@ -18,7 +18,7 @@ impl<'a> Cluster<'a> {
                 if !place.listed || place.score < 0 {
                     continue;
                 }
-                if let Some(score) = self.promotion_score(instance, node) {
+                if let Some(score) = self.promotion_score(instance, node).filter(|s| *s > 0) {
                     let at = &mut self.rscs[instance].allowed[node.0 as usize];
                     at.score = add_scores(at.score, score);
                     if let Some(first) = self.rscs[instance].children.first().copied() {
@@ -154,19 +154,12 @@ impl<'a> Cluster<'a> {
         }
         for ix in self.this_with(instance) {
             let col = self.colocations[ix].clone();
-            if col.dependent_role == Some(Role::Promoted) {
+            if col.dependent_role.is_some() {
                 self.assign(col.primary, None, true);
-                self.apply_colocation_role(instance, col.primary, ix);
+                self.apply_colocation(instance, col.primary, ix);
             }
         }
         self.rscs[instance].sort_weight = self.rscs[instance].priority;
-    }
-
-    fn apply_colocation_role(&mut self, instance: RscIx, primary: RscIx, ix: crate::arena::ColIx) {
-        if self.rscs[instance].kind == Kind::Group {
-            return;
-        }
-        self.apply_colocation(instance, primary, ix);
     }
 
     /// Scores of location constraints for the promoted role.
@@ -196,15 +189,24 @@ impl<'a> Cluster<'a> {
         for instance in self.rscs[clone].children.clone() {
             if let Some(node) = self.rscs[instance].assigned {
                 let weight = self.rscs[instance].sort_weight;
-                let at = &mut row[node.0 as usize];
-                at.score = add_scores(at.score, weight);
+                if weight >= 0 {
+                    let at = &mut row[node.0 as usize];
+                    at.score = add_scores(at.score, weight);
+                }
             }
         }
         self.hear_promoted_dependents(clone, &mut row);
         for instance in self.rscs[clone].children.clone() {
             if let Some(node) = self.rscs[instance].assigned {
                 let stopped = self.role_of(instance, false) == Role::Stopped;
-                let weight = if stopped { -INFINITY } else { row[node.0 as usize].score };
+                let own = self.rscs[instance].sort_weight;
+                let weight = if stopped {
+                    -INFINITY
+                } else if own < 0 {
+                    own
+                } else {
+                    row[node.0 as usize].score
+                };
                 self.rscs[instance].sort_weight = weight;
             } else {
                 self.rscs[instance].sort_weight = -INFINITY;
@@ -233,16 +235,6 @@ impl<'a> Cluster<'a> {
             let factor = f64::from(col.score) / f64::from(INFINITY);
             let select = super::colocation::Select { active: true, positive: true, ..Default::default() };
             self.add_wishes(col.dependent, clone, row, Some(ix), factor, select);
-        }
-        for ix in self.this_with(clone) {
-            let col = self.colocations[ix].clone();
-            if col.dependent_role != Some(Role::Promoted) {
-                continue;
-            }
-            self.assign(col.primary, None, true);
-            let factor = f64::from(col.score) / f64::from(INFINITY);
-            let select = super::colocation::Select { this_with: true, active: true, positive: true };
-            self.add_wishes(col.primary, clone, row, Some(ix), factor, select);
         }
     }
 

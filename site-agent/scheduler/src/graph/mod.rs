@@ -55,6 +55,9 @@ impl Cluster<'_> {
             return false;
         }
         let (f, t) = (&self.actions[first], &self.actions[then]);
+        if flags & flag::SAME_NODE != 0 && f.node.is_some() && t.node.is_some() && f.node != t.node {
+            return false;
+        }
         if flags & flag::FIRST_NOT_MIGRATABLE != 0 && f.migratable {
             return false;
         }

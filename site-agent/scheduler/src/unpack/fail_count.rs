@@ -81,7 +81,7 @@ impl<'a> Cluster<'a> {
         let r = &self.rscs[rsc];
         if expiring && count > 0 && r.failure_timeout > 0 {
             let last = self.last_failure(rsc, node);
-            let blocked = self.blocks_on_failure(rsc, node);
+            let blocked = self.blocking_failures.contains(&(rsc, node));
             if !blocked && last > 0 && self.now > last + r.failure_timeout {
                 count = 0;
             }
@@ -90,23 +90,6 @@ impl<'a> Cluster<'a> {
             count = add_scores(count, self.fail_count(*filler, node, expiring));
         }
         count
-    }
-
-    /// A failure of an operation with `on-fail="block"` does not expire.
-    fn blocks_on_failure(&self, rsc: RscIx, node: NodeIx) -> bool {
-        use crate::model::OnFail;
-        let r = &self.rscs[rsc];
-        let configured = r.ops.iter().any(|o| o.xml.attr("on-fail") == Some("block"));
-        if !configured {
-            return false;
-        }
-        self.nodes[node].fail_counts.iter().any(|fc| {
-            self.counts_for(rsc, fc.resource)
-                && fc.operation.and_then(|op| op.rsplit_once('_')).is_some_and(|(task, ms)| {
-                    let interval = ms.parse().unwrap_or(0);
-                    self.op_options(rsc, task, interval).on_fail == OnFail::Block
-                })
-        })
     }
 
     /// Whether a primitive has failed too often on a node; then also what must not run there.

@@ -132,6 +132,15 @@ impl<'a> Cluster<'a> {
         if let Some(since) = locked.filter(|_| self.options.shutdown_lock) {
             self.rscs[rsc].lock = Some((node, since));
         }
+        if self.rscs[rsc].failure_timeout > 0 {
+            let blocks = entries.iter().any(|e| {
+                let failed = e.status > 1 || e.target_rc.is_some_and(|t| t >= 0 && t != e.rc && e.status >= 0);
+                failed && self.op_options(rsc, e.task, e.interval).on_fail == OnFail::Block
+            });
+            if blocks {
+                self.blocking_failures.push((rsc, node));
+            }
+        }
         let saved = self.rscs[rsc].role;
         self.rscs[rsc].role = Role::Unknown;
         let mut replay = Replay { on_fail: OnFail::Ignore, last_failure: None };
@@ -367,9 +376,7 @@ impl<'a> Cluster<'a> {
         if timeout <= 0 {
             return false;
         }
-        let block = entry.task != "stop" && {
-            self.op_options(rsc, entry.task, entry.interval).on_fail == OnFail::Block
-        };
+        let block = self.blocking_failures.contains(&(rsc, node));
         let mut expired = entry.changed > 0 && self.now >= entry.changed + timeout && !block;
         let counted = self.fail_count(rsc, node, true);
         let raw = self.fail_count(rsc, node, false);

@@ -68,6 +68,7 @@ pub fn unpack(doc: &Document, now: i64) -> Result<Cluster<'_>, Error> {
         forget: Vec::new(),
         clear_failures: Vec::new(),
         failed_ops: Vec::new(),
+        blocking_failures: Vec::new(),
         notices: Vec::new(),
         dc: None,
     };

@@ -265,14 +265,14 @@ fn compare(left: &str, right: &str, kind: Kind) -> Ordering {
 
 /// Versions are numbers between points; what is missing or no number counts as zero.
 fn compare_versions(left: &str, right: &str) -> Ordering {
-    let parts = |text: &str| -> Vec<u64> {
-        let mut parts: Vec<u64> = text.split('.').map(|part| part.parse().unwrap_or(0)).collect();
-        while parts.last() == Some(&0) {
-            parts.pop();
-        }
-        parts
+    let parts = |text: &str| -> Vec<i64> {
+        text.split('.').map(|part| part.trim().parse().unwrap_or(0)).collect()
     };
-    parts(left).cmp(&parts(right))
+    let (mut left, mut right) = (parts(left), parts(right));
+    let length = left.len().max(right.len());
+    left.resize(length, 0);
+    right.resize(length, 0);
+    left.cmp(&right)
 }
 
 /// The span of a `duration` element; none if an attribute is no number.

@@ -143,6 +143,12 @@ fn change_all(doc: &mut Document, patch: Element<'_>) -> Result<(), ApplyError> 
             other => return Err(malformed(change, format!("operation {other:?}"))),
         }
     }
+    // All that moves is taken out before the first is put in its place: positions are final ones.
+    for (_, what) in &placed {
+        if let Placed::Move { node, .. } = what {
+            doc.remove(*node);
+        }
+    }
     placed.sort_by_key(|(position, _)| *position);
     for (position, what) in placed {
         place(doc, position, &what);
@@ -151,21 +157,20 @@ fn change_all(doc: &mut Document, patch: Element<'_>) -> Result<(), ApplyError> 
 }
 
 fn place(doc: &mut Document, position: usize, what: &Placed<'_>) {
-    let at = |doc: &Document, parent: NodeId, moving: Option<NodeId>| {
-        let nodes = doc.element(parent).nodes().map(Node::node_id);
-        nodes.filter(|node| Some(*node) != moving).nth(position)
+    let at = |doc: &Document, parent: NodeId| {
+        doc.element(parent).nodes().map(Node::node_id).nth(position)
     };
     match what {
         Placed::Create { parent, node: Node::Element(element) } => {
-            let before = at(doc, *parent, None);
+            let before = at(doc, *parent);
             doc.copy(*parent, before, *element);
         }
         Placed::Create { parent, node: Node::Comment(_, text) } => {
-            let before = at(doc, *parent, None);
+            let before = at(doc, *parent);
             doc.create_comment(*parent, before, text);
         }
         Placed::Move { parent, node } => {
-            let before = at(doc, *parent, Some(*node));
+            let before = at(doc, *parent);
             doc.relocate(*node, *parent, before);
         }
     }

@@ -3,8 +3,8 @@
 //! A patch is a `diff` element with the versions before and after, the digest of the result, and
 //! `change` elements: create, delete, modify, move. A change names its element by a path of names with
 //! `[@id='…']`. Positions count elements and comments alike. Deletions and modifications are done in
-//! the order of the patch; creations and moves afterwards in the order of their positions, so that
-//! each finds what stands before it already in place.
+//! the order of the patch; then all that moves is taken out, and what is created or moved is put in
+//! in the order of the positions, so that each finds what stands before it already in place.
 //!
 //! What a path can not name (of several elements without id, which one?) is not changed by itself:
 //! the nearest element around it that has a name is deleted and created anew. So `apply(make(a, b))`

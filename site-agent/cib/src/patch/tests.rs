@@ -84,3 +84,26 @@ fn malformed_patches_are_refused_with_the_line() {
         assert!(error.contains(want), "{text}: {error}");
     }
 }
+
+#[test]
+fn positions_are_those_at_the_end_whatever_the_way_there() {
+    let moved = |changes: &[(&str, usize)]| {
+        let changes: Vec<String> = changes
+            .iter()
+            .map(|(id, position)| {
+                let path = format!("/cib/a[@id=&apos;{id}&apos;]");
+                format!("<change operation='move' path='{path}' position='{position}'/>")
+            })
+            .collect();
+        let patch = format!("<diff format='2'>{}</diff>", changes.concat());
+        let old = cib(1, "<a id='1'/><a id='2'/><a id='3'/><a id='4'/>");
+        let result = apply(&old, &Document::parse(patch).unwrap()).unwrap();
+        let ids: Vec<_> =
+            result.root().children().filter_map(|child| child.id()).map(str::to_owned).collect();
+        ids.concat()
+    };
+    // As crm_diff does it.
+    assert_eq!(moved(&[("1", 2)]), "2314");
+    assert_eq!(moved(&[("1", 3), ("4", 0)]), "4231");
+    assert_eq!(moved(&[("1", 2), ("2", 2)]), "3421");
+}

@@ -6,6 +6,7 @@
 
 mod mutator;
 mod patch;
+mod rules;
 mod schema;
 
 use std::path::PathBuf;

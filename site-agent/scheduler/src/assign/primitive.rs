@@ -81,7 +81,12 @@ impl Cluster<'_> {
             let mut row = std::mem::take(&mut self.rscs[rsc].allowed);
             let select = Select { active: true, ..Select::default() };
             self.rscs[rsc].allowed = row.clone();
-            self.add_wishes(col.dependent, rsc, &mut row, Some(ix), factor, select);
+            // A member of a group goes where the group goes.
+            let group = self.rscs[col.dependent].parent.filter(|p| {
+                self.rscs[*p].kind == Kind::Group && self.rscs[rsc].parent != Some(*p)
+            });
+            let source = group.unwrap_or(col.dependent);
+            self.add_wishes(source, rsc, &mut row, Some(ix), factor, select);
             self.rscs[rsc].allowed = row;
         }
     }

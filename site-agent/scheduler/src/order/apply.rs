@@ -190,6 +190,7 @@ impl Cluster<'_> {
                 continue;
             }
             let mut firsts = self.actions[probes[0]].after.clone();
+            firsts.retain(|a| self.actions[*a].rsc.is_some_and(|r| self.is_within(rsc, r)));
             firsts.extend(self.find_actions(rsc, Task::Start, 0));
             for stop in self.stops_that_follow(rsc, &firsts) {
                 for probe in &probes {

@@ -206,6 +206,13 @@ impl Cluster<'_> {
                     continue;
                 }
             }
+            if bit == flag::THEN_IMPLIES_FIRST && self.is_clone_action(then) {
+                // Of a clone only what it does on the node of the first counts.
+                let place = self.actions[first].node;
+                if place.is_some() && self.seen_by(then, place).optional {
+                    continue;
+                }
+            }
             let owner = if bit == flag::THEN_IMPLIES_FIRST { first } else { then };
             if self.actions[owner].rsc.is_none() {
                 changed.add(self.update_plain(first, then, seen, bit));
@@ -242,6 +249,10 @@ impl Cluster<'_> {
             changed.then = true;
         }
         changed
+    }
+
+    fn is_clone_action(&self, ix: ActIx) -> bool {
+        self.actions[ix].rsc.is_some_and(|r| self.rscs[r].kind == Kind::Clone)
     }
 
     fn update_plain(&mut self, first: ActIx, then: ActIx, seen: Seen, bit: u32) -> Changed {

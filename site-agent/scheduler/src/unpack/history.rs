@@ -306,7 +306,7 @@ impl<'a> Cluster<'a> {
         let probe = entry.probe();
         let target = entry.target_rc;
         let mut failed = match target {
-            Some(expected) if expected >= 0 => expected != entry.rc || entry.status > 1,
+            Some(expected) if expected >= 0 => expected != entry.rc || entry.status == 2,
             _ => entry.status > 1,
         };
         if entry.status == 0 && probe && entry.rc == 0 {
@@ -318,7 +318,7 @@ impl<'a> Cluster<'a> {
         }
         match entry.rc {
             0 if target.is_none_or(|t| t == 0 || probe) => {
-                if entry.status == 0 || probe { Outcome::Done } else { Outcome::Failed }
+                if entry.status != 2 || probe { Outcome::Done } else { Outcome::Failed }
             }
             7 => {
                 if probe || target == Some(7) || !self.rscs[rsc].managed {

@@ -304,7 +304,9 @@ impl<'a> Cluster<'a> {
                 let interval = meta("interval").and_then(|w| words::milliseconds(&w)).unwrap_or(0);
                 let role = meta("role").and_then(|w| Role::parse(&w));
                 let enabled = meta("enabled").is_none_or(|w| words::boolean(&w) != Some(false));
-                let same = |o: &OpConfig<'a>| o.name == name && o.interval == interval && o.role == role;
+                // An own operation takes the place of its template's of that name, for the same kind of role.
+                let kind = |r: Option<Role>| r.filter(|r| !matches!(r, Role::Started | Role::Unpromoted));
+                let same = |o: &OpConfig<'a>| o.name == name && kind(o.role) == kind(role);
                 if holder != rsc.xml && ops.iter().any(same) {
                     continue;
                 }

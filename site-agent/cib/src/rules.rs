@@ -5,8 +5,8 @@
 //! same goes for conditions that are malformed, because a rule must not come into effect by mistake;
 //! the schema check names them.
 //!
-//! Comparison: without a `type`, eq and ne compare strings, the others integers, or numbers if both
-//! values have a decimal point. Strings are compared without regard to case. If a value is no
+//! Comparison: without a `type`, eq and ne compare strings, the others integers, or numbers if
+//! one of the values has a decimal point. Strings are compared without regard to case. If a value is no
 //! integer, number or version, both are compared as strings. If one side is missing, only "ne" holds;
 //! if both are, "eq" does.
 
@@ -241,7 +241,7 @@ fn kind(expression: Element<'_>, operation: &str, left: &str, right: &str) -> Ki
         Some("number") => Kind::Number,
         Some("version") => Kind::Version,
         _ if matches!(operation, "eq" | "ne") => Kind::String,
-        _ if left.contains('.') && right.contains('.') => Kind::Number,
+        _ if left.contains('.') || right.contains('.') => Kind::Number,
         _ => Kind::Integer,
     }
 }

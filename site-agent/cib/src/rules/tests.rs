@@ -108,6 +108,7 @@ fn values_are_compared_by_type() {
         ("9", "operation='lt' value='10'"),
         ("10", "operation='lt' type='string' value='9'"),
         ("1.5", "operation='gt' value='1.25'"),
+        ("1.5", "operation='gt' value='1'"),
         ("1.5", "operation='eq' type='integer' value='1.25'"),
         ("10x", "operation='eq' type='integer' value='10'"),
         ("1e1", "operation='eq' type='number' value='10'"),

@@ -49,6 +49,7 @@ const TABLE: &[(&str, &str, &[&str])] = &[
             "tierce-link",
             "tierce-trace",
             "tierce-member",
+            "tierce-cib",
             "tierce-executor",
             "tierce-guard",
             "tierce-gate",

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests; clippy knows only the functions marked so")]
 
 mod asking;
+mod cib;
 mod cluster;
 mod drill;
 mod files;

@@ -118,13 +118,18 @@ impl Cluster<'_> {
     fn order_probe(&mut self, rsc: RscIx, probe: ActIx) {
         let top = self.clone_above(rsc).unwrap_or(rsc);
         let mut flags = flag::ORDERED;
-        if !self.actions[probe].runnable && self.rscs[rsc].running_on.is_empty() {
+        if !self.actions[probe].runnable {
             // What does not run must not start before it is known; what runs is left alone.
             let blocks = flag::ORDERED | flag::UNRUNNABLE_BLOCKS;
             if top == rsc {
-                flags = blocks;
+                if self.rscs[rsc].running_on.is_empty() {
+                    flags = blocks;
+                }
             } else {
                 for instance in self.rscs[top].children.clone() {
+                    if !self.running_nodes(instance).is_empty() {
+                        continue;
+                    }
                     self.order(End::Action(probe), End::Op(instance, Task::Start, 0), blocks);
                 }
             }

@@ -163,9 +163,6 @@ impl<'a> Cluster<'a> {
             for probe in probes {
                 self.order(End::Action(probe), End::Action(mon), flag::UNRUNNABLE_BLOCKS | flag::ORDERED);
             }
-            if runs {
-                continue;
-            }
             for stop in stops {
                 if !self.actions[stop].runnable && self.actions[stop].node == Some(node) {
                     self.actions[mon].runnable = false;

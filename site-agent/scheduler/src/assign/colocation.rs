@@ -48,6 +48,13 @@ impl<'a> Cluster<'a> {
                         break;
                     }
                     list.extend(&self.rscs[parent].this_with);
+                    // The first member decides for all: what any of them must be with binds it.
+                    for other in self.rscs[parent].children.iter().filter(|m| **m != at) {
+                        list.extend(self.rscs[*other].this_with.iter().filter(|ix| {
+                            let c = &self.colocations[**ix];
+                            c.score >= INFINITY && self.rscs[c.primary].parent != Some(parent)
+                        }));
+                    }
                 }
                 _ => list.extend(&self.rscs[parent].this_with),
             }

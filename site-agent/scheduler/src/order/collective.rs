@@ -34,6 +34,9 @@ impl Cluster<'_> {
 
     fn seen_group(&mut self, ix: ActIx, group: RscIx, node: Option<NodeIx>) -> Seen {
         let task = self.actions[ix].task.beginning();
+        // A group has begun with its first member; it is done only with all of them.
+        let begins = self.actions[ix].task == Task::Start;
+        let mut any = false;
         let mut sum = Seen { optional: true, runnable: true, migratable: false };
         for member in self.rscs[group].children.clone() {
             if let Some(action) = self.find_action(member, task, node) {
@@ -42,23 +45,31 @@ impl Cluster<'_> {
                     sum.optional = false;
                     self.actions[ix].optional = false;
                 }
-                if !seen.runnable {
+                any |= seen.runnable;
+                if !seen.runnable && !begins {
                     sum.runnable = false;
                     self.actions[ix].runnable = false;
                 }
-            } else if task != Task::Stop && task != Task::Demote {
+            } else if !begins && task != Task::Stop && task != Task::Demote {
                 sum.runnable = false;
+            }
+        }
+        if begins && !any {
+            sum.runnable = false;
+            if node.is_none() {
+                self.actions[ix].runnable = false;
             }
         }
         sum
     }
 
     fn seen_clone(&mut self, ix: ActIx, clone: RscIx, node: Option<NodeIx>) -> Seen {
-        let task = self.actions[ix].task.beginning();
+        let own = self.actions[ix].task;
         let mut sum = Seen { optional: true, runnable: true, migratable: false };
         let mut any = false;
         for instance in self.rscs[clone].children.clone() {
-            let at = if self.rscs[instance].kind == Kind::Primitive { node } else { None };
+            let plain = self.rscs[instance].kind == Kind::Primitive;
+            let (at, task) = if plain { (node, own.beginning()) } else { (None, own) };
             let Some(action) = self.find_action(instance, task, at) else { continue };
             let seen = self.seen(action, node);
             if !seen.optional {

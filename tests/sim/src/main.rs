@@ -157,7 +157,7 @@ impl Args {
                 });
             }
             // One line every five seconds, for people who wait.
-            while next.load(Ordering::Relaxed) < seeds.end + jobs as u64
+            while next.load(Ordering::Relaxed) < seeds.end.saturating_add(jobs as u64)
                 && !failed.load(Ordering::Relaxed)
                 && !over()
             {

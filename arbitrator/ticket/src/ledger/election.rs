@@ -278,6 +278,43 @@ mod tests {
     }
 
     #[test]
+    fn a_pre_vote_is_for_a_later_ballot_only() {
+        let mut l = ledger(3);
+        l.receive(at(1), MemberId(2), vote(4, (1, 0), false));
+        drain(&mut l);
+        for (asked, answer) in [(3, "no ballot 4"), (4, "no ballot 4"), (5, "yes ballot 5")] {
+            let (last_index, last_ballot) = (LogIndex(1), Ballot(0));
+            let ballot = Ballot(asked);
+            let message = LedgerMessage::PreVote { ballot, last_index, last_ballot };
+            l.receive(at(300), MemberId(3), message);
+            assert_eq!(sent(&drain(&mut l)), [format!("3: pre-vote {answer}")]);
+        }
+    }
+
+    #[test]
+    fn only_answers_to_what_was_asked_count_and_who_is_ahead_is_followed_up() {
+        let pre = |ballot, granted| LedgerMessage::PreVoteReply { ballot: Ballot(ballot), granted };
+        let mut l = ledger(5);
+        l.receive(at(1), MemberId(2), append(3, (1, 0), &[(2, 3)], 2));
+        l.tick(at(400));
+        assert_eq!((l.role(), l.ballot()), (LedgerRole::PreCandidate, Ballot(3)));
+        for (from, answer) in [(2, pre(9, true)), (3, pre(3, true)), (4, pre(2, false))] {
+            l.receive(at(401), MemberId(from), answer);
+            assert_eq!((l.role(), l.ballot()), (LedgerRole::PreCandidate, Ballot(3)));
+        }
+        l.receive(at(402), MemberId(5), pre(7, false));
+        assert_eq!(l.ballot(), Ballot(7), "the next question is asked from there");
+        // A refusal with the number that was asked for is no vote either.
+        l.tick(at(900));
+        assert_eq!((l.role(), l.ballot()), (LedgerRole::PreCandidate, Ballot(7)));
+        each([2, 3, 4], |from| l.receive(at(901), MemberId(from), pre(7, false)));
+        assert_eq!(l.role(), LedgerRole::PreCandidate);
+        each([2, 3], |from| l.receive(at(902), MemberId(from), pre(8, true)));
+        assert_eq!((l.role(), l.ballot()), (LedgerRole::Candidate, Ballot(8)));
+        drain(&mut l);
+    }
+
+    #[test]
     fn a_vote_in_a_ballot_that_is_known_already_is_written_too() {
         let mut l = ledger(3);
         l.receive(at(1), MemberId(2), vote(1, (0, 0), false));

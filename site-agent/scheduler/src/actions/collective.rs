@@ -31,7 +31,9 @@ impl Cluster<'_> {
         self.pseudo_op(clone, Task::Start, !starting);
         let running = self.pseudo_op(clone, Task::Running, !starting);
         self.actions[running].priority = 1_000_000;
-        self.pseudo_op(clone, Task::Stop, !stop_any);
+        let stop = self.pseudo_op(clone, Task::Stop, !stop_any);
+        // What depends on it may move live, unless an instance goes down to come up again.
+        self.actions[stop].migratable = !self.any_restarts(clone);
         let stopped = self.pseudo_op(clone, Task::Stopped, !stop_any);
         self.actions[stopped].priority = 1_000_000;
         if self.rscs[clone].promotable {
@@ -57,6 +59,15 @@ impl Cluster<'_> {
                 .any(|a| !self.actions[*a].optional && self.actions[*a].runnable)
         });
         (any, false)
+    }
+
+    fn any_restarts(&self, rsc: RscIx) -> bool {
+        let mut parts = Vec::new();
+        self.primitives(rsc, &mut parts);
+        parts.iter().any(|p| {
+            let wanted = |task| self.find_actions(*p, task, 0).iter().any(|a| !self.actions[*a].optional);
+            wanted(Task::Stop) && wanted(Task::Start)
+        })
     }
 
     /// Internal orderings of everything.

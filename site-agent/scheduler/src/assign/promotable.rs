@@ -67,7 +67,7 @@ impl<'a> Cluster<'a> {
         if let Some(active) = siblings.iter().find(|s| self.rscs[**s].running_on.contains(&node)) {
             return *active == instance;
         }
-        siblings.iter().any(|s| self.rscs[*s].known_on.contains(&node))
+        true
     }
 
     /// The same resource in all instances.

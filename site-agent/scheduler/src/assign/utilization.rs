@@ -58,7 +58,8 @@ impl<'a> Cluster<'a> {
 
     fn has_room(&self, node: NodeIx, needs: &HashMap<&'a str, i64>) -> bool {
         needs.iter().all(|(name, need)| {
-            *need <= 0 || self.nodes[node].utilization.get(name).copied().unwrap_or(0) >= *need
+            // What a node does not count it does not limit.
+            *need <= 0 || self.nodes[node].utilization.get(name).is_none_or(|free| free >= need)
         })
     }
 

@@ -3,6 +3,7 @@
 use tierce_cib::xml::Element;
 
 use super::constraint_id;
+use crate::action::{End, Task, flag};
 use crate::arena::RscIx;
 use crate::cluster::Cluster;
 use crate::model::{Colocation, Kind, Role};
@@ -68,16 +69,32 @@ impl<'a> Cluster<'a> {
     /// Adds a colocation.
     pub(crate) fn push_colocation(&mut self, col: Colocation<'a>) {
         let (dependent, primary) = (col.dependent, col.primary);
-        if col.score <= -words::INFINITY && col.dependent_role.is_none() && col.primary_role.is_none() {
+        if col.score <= -words::INFINITY {
             // On one node the one must be gone before the other comes.
-            use crate::action::{End, Task, flag};
-            let (stop, start) = (|r| End::Op(r, Task::Stop, 0), |r| End::Op(r, Task::Start, 0));
-            self.order(stop(dependent), start(primary), flag::SAME_NODE);
-            self.order(stop(primary), start(dependent), flag::SAME_NODE);
+            self.order_apart((dependent, col.dependent_role), (primary, col.primary_role));
+            self.order_apart((primary, col.primary_role), (dependent, col.dependent_role));
         }
         let ix = self.colocations.push(col);
         self.rscs[dependent].this_with.push(ix);
         self.rscs[primary].with_this.push(ix);
+    }
+
+    fn order_apart(&mut self, first: (RscIx, Option<Role>), then: (RscIx, Option<Role>)) {
+        let leaves: &[Task] = match first.1 {
+            Some(Role::Promoted) => &[Task::Demote],
+            Some(Role::Unpromoted) => &[Task::Stop, Task::Promote],
+            _ => &[Task::Stop],
+        };
+        let comes: &[Task] = match then.1 {
+            Some(Role::Promoted) => &[Task::Promote],
+            Some(Role::Unpromoted) => &[Task::Start, Task::Demote],
+            _ => &[Task::Start],
+        };
+        for a in leaves {
+            for b in comes {
+                self.order(End::Op(first.0, *a, 0), End::Op(then.0, *b, 0), flag::SAME_NODE);
+            }
+        }
     }
 
     fn set_members(&self, set: Element<'a>) -> Vec<RscIx> {

@@ -104,7 +104,11 @@ impl<'a> Cluster<'a> {
             return;
         }
         if let (Some(undo_first), Some(undo_then)) = (first_task.inverse(), then_task.inverse()) {
-            let backward = flags(kind, undo_then, Symmetry::Backward);
+            let mut backward = flags(kind, undo_then, Symmetry::Backward);
+            if minimum > 0 {
+                // While enough instances run, none of those that follow has to go down for one of them.
+                backward &= flag::ORDERED;
+            }
             self.order(End::Op(then, undo_then, 0), End::Op(first, undo_first, 0), backward);
         }
     }

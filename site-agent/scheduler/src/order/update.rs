@@ -350,7 +350,8 @@ impl Cluster<'_> {
         match bit {
             flag::ASYMMETRIC => self.update_asymmetric(first, then),
             flag::THEN_IMPLIES_FIRST => {
-                if !self.actions[then].optional && !self.actions[then].migratable {
+                let moves_live = self.actions[then].migration && self.actions[then].migratable;
+                if !self.actions[then].optional && !moves_live {
                     self.actions[first].optional = false;
                     if self.actions[first].migratable && !self.actions[then].migratable {
                         self.actions[first].migratable = false;

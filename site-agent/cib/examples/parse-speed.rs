@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 use tierce_cib::version::{Change, Version};
-use tierce_cib::xml::Document;
+use tierce_cib::xml::{Document, Element};
 use tierce_cib::{canonical, patch, verify};
 
 fn timed<T>(what: &str, call: impl FnOnce() -> T) -> T {
@@ -48,7 +48,7 @@ fn main() {
         println!("{} problems", report.problems.len());
     }
     let mut new = doc.clone();
-    let last = doc.root().descendants().last().map(|element| element.node_id());
+    let last = doc.root().descendants().last().map(Element::node_id);
     new.set(last.expect("an element"), "changed", "1");
     Version::of(doc.root()).expect("a version").bumped(Change::Status).set(&mut new);
     let patch = timed("make", || patch::make(&doc, &new)).expect("a patch");

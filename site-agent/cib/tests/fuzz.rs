@@ -87,7 +87,9 @@ fn any_document_can_be_checked_viewed_and_asked() {
                 let _ = at.holds(element, &ids);
                 let _ = nvset::Pairs::of(element, "instance_attributes", &ids, &at);
             }
-            let _ = views::resources::resources(&doc, &ids).iter().map(|r| r.operations()).count();
+            for resource in views::resources::resources(&doc, &ids) {
+                let _ = (resource.operations(), resource.agent(), resource.children(&ids));
+            }
             let _ = views::constraints::constraints(&doc, &ids);
             let _ = views::options::Options::of(&doc, &ids, &at);
         }

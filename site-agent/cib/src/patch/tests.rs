@@ -1,6 +1,6 @@
 use super::*;
 use crate::canonical;
-use crate::xml::Document;
+use crate::xml::{Document, Element};
 
 fn cib(epoch: u32, inside: &str) -> Document {
     let text = format!("<cib admin_epoch='0' epoch='{epoch}' num_updates='0'>{inside}</cib>");
@@ -99,7 +99,7 @@ fn positions_are_those_at_the_end_whatever_the_way_there() {
         let old = cib(1, "<a id='1'/><a id='2'/><a id='3'/><a id='4'/>");
         let result = apply(&old, &Document::parse(patch).unwrap()).unwrap();
         let ids: Vec<_> =
-            result.root().children().filter_map(|child| child.id()).map(str::to_owned).collect();
+            result.root().children().filter_map(Element::id).map(str::to_owned).collect();
         ids.concat()
     };
     // As crm_diff does it.

@@ -43,8 +43,8 @@ pub enum SchemaError {
     TurnedOff,
     /// An old schema.
     #[error(
-        "schema {0} is not supported: upgrade the configuration first \
-         (cibadmin --upgrade on a cluster of Pacemaker 2.1, or crm configure upgrade force)"
+        "schema {0} is not supported: upgrade the configuration first (tierce cib upgrade, or where \
+         that does not do, cibadmin --upgrade on a cluster of Pacemaker 2.1)"
     )]
     TooOld(String),
     /// A schema that we do not know.
@@ -110,6 +110,8 @@ impl fmt::Display for Schema {
 }
 
 impl Schema {
+    /// The oldest that is checked.
+    pub const OLDEST: Schema = Schema { major: 3, minor: 0 };
     /// The newest of the 3 series.
     pub const NEWEST_3: Schema = Schema { major: 3, minor: 10 };
     /// The newest.
@@ -173,6 +175,19 @@ impl Schema {
         check.problems.sort();
         check.problems
     }
+}
+
+/// A configuration of schema 1.3 or 2 as one of schema 3.0.
+///
+/// Between 2.10 and 3.0 names changed, and schema 3.0 refuses each of the old ones where it had a
+/// meaning. So what is valid by 3.0 as it stands means there what it meant before, and only the
+/// declared schema is raised. What is not is left to Pacemaker's own upgrade, with the reasons.
+pub fn upgrade(doc: &Document) -> Result<Document, Vec<Problem>> {
+    let mut upgraded = doc.clone();
+    let root = upgraded.root().node_id();
+    upgraded.set(root, "validate-with", &Schema::OLDEST.to_string());
+    let problems = Schema::OLDEST.check(&upgraded);
+    if problems.is_empty() { Ok(upgraded) } else { Err(problems) }
 }
 
 struct Check<'a> {

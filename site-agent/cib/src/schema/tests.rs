@@ -75,9 +75,23 @@ fn other_schemas_are_refused_by_name() {
         let doc = Document::parse(cib(validate, "", "")).unwrap();
         Schema::declared(&doc).map_err(|error| error.to_string())
     };
-    assert!(declared("pacemaker-2.10").unwrap_err().contains("cibadmin --upgrade"));
+    assert!(declared("pacemaker-2.10").unwrap_err().contains("tierce cib upgrade"));
     assert!(declared("pacemaker-5.0").unwrap_err().contains("pacemaker-4.0"));
     assert!(declared("none").unwrap_err().contains("turns the check off"));
     let doc = Document::parse("<cibb/>").unwrap();
     assert_eq!(Schema::declared(&doc), Err(SchemaError::NoCib("cibb".to_owned())));
+}
+
+#[test]
+fn an_old_configuration_is_raised_if_nothing_in_it_has_another_name_now() {
+    let raise = |resources: &str| {
+        let doc = Document::parse(cib("pacemaker-2.10", resources, "")).unwrap();
+        upgrade(&doc)
+    };
+    let upgraded = raise(DUMMY).unwrap();
+    assert_eq!(Schema::declared(&upgraded), Ok(Schema::OLDEST));
+    let old = "<primitive id='f' class='stonith' type='t'><instance_attributes id='i'>
+        <nvpair id='n' name='pcmk_arg_map' value='x'/></instance_attributes></primitive>";
+    let problems = raise(old).unwrap_err();
+    assert!(problems[0].what.contains("pcmk_arg_map"), "{problems:?}");
 }

@@ -222,7 +222,7 @@ fn attribute_sets_give_the_values_that_the_real_scheduler_starts_with() {
     let mut random = Random::new(crate::setting("CIB_ORACLE_SEED", 1));
     let folder = tempfile::tempdir().expect("a folder");
     let (mut compared, mut wrong) = (0, Vec::new());
-    for _ in 0..crate::setting("CIB_ORACLE_ROUNDS", 400) / 40 + 1 {
+    for _ in 0..=crate::setting("CIB_ORACLE_ROUNDS", 400) / 40 {
         let mut resources = String::new();
         for number in 0..10 {
             let _ = write!(

@@ -4,7 +4,8 @@ use crate::mutator::{Names, Random, mutate};
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
-use tierce_cib::schema::Schema;
+use tierce_cib::canonical;
+use tierce_cib::schema::{self, Schema};
 use tierce_cib::xml::Document;
 
 const SCHEMAS: &str = "/usr/share/pacemaker";
@@ -85,5 +86,51 @@ fn mutated_documents_are_valid_exactly_if_the_installed_schemas_say_so() {
     }
     eprintln!("{compared} documents compared, {valid} valid, {} verdicts differ", wrong.len());
     assert!(valid * 20 > compared && valid * 20 < compared * 19, "both verdicts are met often");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn what_we_upgrade_cibadmin_upgrades_to_the_same() {
+    if !crate::installed("cibadmin") {
+        return;
+    }
+    let mut random = Random::new(crate::setting("CIB_ORACLE_SEED", 1));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("cib.xml");
+    let documents = crate::documents();
+    let rich = Document::parse(documents[0].1.clone()).expect("our own document");
+    let names = Names::of(&rich);
+    let (mut both, mut wrong) = (0, Vec::new());
+    for round in 0..crate::setting("CIB_ORACLE_ROUNDS", 60) {
+        let mut doc = Document::parse(random.pick(&documents).1.clone()).expect("a document");
+        let root = doc.root().node_id();
+        doc.set(root, "validate-with", "pacemaker-2.10");
+        doc.set(root, "crm_feature_set", "3.16.1");
+        for _ in 0..random.below(3) {
+            mutate(&mut doc, &mut random, &names, false);
+        }
+        let Ok(ours) = schema::upgrade(&doc) else {
+            continue;
+        };
+        std::fs::write(&file, doc.write()).expect("written");
+        let output = Command::new("cibadmin")
+            .args(["--upgrade", "--force"])
+            .env("CIB_file", &file)
+            .output()
+            .expect("cibadmin runs");
+        if !output.status.success() {
+            // It is not valid by 2.10, or 2.1.5 does not like the status.
+            continue;
+        }
+        both += 1;
+        let theirs = std::fs::read_to_string(&file).expect("it is there");
+        let theirs = Document::parse(theirs).expect("it is read");
+        let part = |doc: &Document| doc.root().child("configuration").map(canonical::text);
+        if part(&ours) != part(&theirs) {
+            wrong.push(format!("{round}: {:?} {:?}", part(&ours), part(&theirs)));
+        }
+    }
+    eprintln!("{both} upgraded by both, {} differ", wrong.len());
+    assert!(both > 5, "some are upgraded");
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -3,10 +3,10 @@
 use clap::Args;
 use serde_json::{Value, json};
 use tierce_cib::ids::Ids;
-use tierce_cib::schema::Severity;
+use tierce_cib::schema::{self, Schema, Severity};
 use tierce_cib::verify;
 use tierce_cib::views::resources::{Kind, Resource, resources as all_resources};
-use tierce_cib::xml::Element;
+use tierce_cib::xml::{Document, Element};
 
 use super::Source;
 use crate::Ctx;
@@ -77,6 +77,36 @@ pub(super) fn verify(ctx: &Ctx, args: &VerifyArgs) -> Result<Exit, Failure> {
         ctx.out.text(&text)?;
     }
     Ok(if sound { Exit::Ok } else { Exit::Unwell(codes::CONFIG) })
+}
+
+pub(super) fn upgrade(ctx: &Ctx, source: &Source) -> Result<Exit, Failure> {
+    let (doc, name) = source.load()?;
+    let text = match Schema::declared(&doc) {
+        Ok(_) => doc.write(),
+        Err(_) => upgraded(&doc, &name)?.write(),
+    };
+    if ctx.out.is_json() {
+        ctx.out.json(&json!({ "xml": text }))?;
+    } else {
+        ctx.out.text(&text)?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn upgraded(doc: &Document, name: &str) -> Result<Document, Failure> {
+    schema::upgrade(doc).map_err(|problems| {
+        let first = problems.first().map(ToString::to_string).unwrap_or_default();
+        Failure::new(
+            codes::CONFIG,
+            format!(
+                "{name}: {} places mean something else now; the first: {first}",
+                problems.len()
+            ),
+            "nothing was upgraded",
+            "crm_verify --verbose --xml-file FILE",
+            "CIB_file=FILE cibadmin --upgrade, with Pacemaker 2.1, then look at what changed",
+        )
+    })
 }
 
 pub(super) fn resources(ctx: &Ctx, source: &Source) -> Result<Exit, Failure> {

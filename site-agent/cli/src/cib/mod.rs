@@ -37,6 +37,8 @@ pub(crate) enum CibCommand {
     Push(change::PushArgs),
     /// Checks a CIB by its schema and its references: every problem with its line.
     Verify(look::VerifyArgs),
+    /// Raises a configuration of schema 1.3 or 2 to schema 3.0, and shows it.
+    Upgrade(Source),
     /// Lists the resources, with agent and operations.
     Resources(Source),
     /// Draws resources and constraints as a graph for Graphviz (dot).
@@ -76,6 +78,7 @@ pub(crate) fn run(ctx: &Ctx, command: CibCommand) -> Result<Exit, Failure> {
         CibCommand::Patch(command) => change::patch(ctx, &command),
         CibCommand::Push(args) => change::push(ctx, &args),
         CibCommand::Verify(args) => look::verify(ctx, &args),
+        CibCommand::Upgrade(source) => look::upgrade(ctx, &source),
         CibCommand::Resources(source) => look::resources(ctx, &source),
         CibCommand::Graph(source) => graph::run(ctx, &source),
     }

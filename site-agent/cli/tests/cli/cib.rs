@@ -94,7 +94,17 @@ fn what_is_wrong_is_listed_with_its_lines() {
     ends(&["cib", "verify", &warned, "--strict"], 78);
     let old = files.file("old.xml", &CIB.replace("pacemaker-3.9", "pacemaker-2.10"));
     let run = tierce(&["cib", "verify", &old]).failed(78);
-    assert!(run.err.contains("cibadmin --upgrade"), "{run:#?}");
+    assert!(run.err.contains("tierce cib upgrade"), "{run:#?}");
+    let run = tierce(&["cib", "upgrade", &old]).ok();
+    assert_eq!(run.out, CIB.replace("pacemaker-3.9", "pacemaker-3.0"));
+    let renamed = CIB.replace(
+        "<crm_config/>",
+        "<crm_config><cluster_property_set id=\"o\"><nvpair id=\"p\" name=\"stonith_enabled\" \
+         value=\"true\"/></cluster_property_set></crm_config>",
+    );
+    let renamed = files.file("renamed.xml", &renamed.replace("pacemaker-3.9", "pacemaker-2.0"));
+    let run = tierce(&["cib", "upgrade", &renamed]).failed(78);
+    assert!(run.err.contains("stonith_enabled"), "{run:#?}");
 }
 
 #[test]

@@ -5,12 +5,23 @@
 
 use tierce_cib::xml::Element;
 
-use super::params::digest;
+use super::params::{Params, digest};
 use crate::action::Task;
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::Kind;
 use crate::unpack::history::Entry;
+
+/// Whether all that differs may be secrets, which a copy of a CIB often has blotted out.
+fn only_secrets_differ(entry: &Entry<'_>, params: &Params) -> bool {
+    let (Some(words), Some(was)) = (entry.xml.attr("op-secure-params"), entry.xml.attr("op-secure-digest")) else {
+        return false;
+    };
+    let names: Vec<&str> = words.split_whitespace().collect();
+    let mut open = params.clone();
+    open.retain(|name, _| !names.contains(&name.as_str()) && name != "CRM_meta_timeout");
+    digest(&open) == was
+}
 
 impl<'a> Cluster<'a> {
     /// Compares histories with the configuration. Recurring operations that run are made known as optional actions.
@@ -87,6 +98,9 @@ impl<'a> Cluster<'a> {
     }
 
     fn cancel_removed(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>) {
+        if self.fail_count(rsc, node, true) > 0 {
+            self.clear_failures_on(rsc, node, "action definition changed");
+        }
         let cancel = self.cancel(rsc, node, entry.task, entry.interval, None);
         self.actions[cancel].reason = Some("orphan".into());
         self.actions[cancel].meta.push(("call_id".into(), entry.call.to_string()));
@@ -105,7 +119,7 @@ impl<'a> Cluster<'a> {
         let task = if entry.interval == 0 && (entry.task == "migrate_from" || entry.probe()) { "start" } else { entry.task };
         let all = self.digest_parameters(rsc, node, task, entry.interval);
         let restart_words = entry.xml.attr("op-force-restart").or_else(|| entry.xml.attr("op-restart-digest").map(|_| ""));
-        if digest(&all) == was {
+        if digest(&all) == was || only_secrets_differ(entry, &all) {
             return;
         }
         if let (Some(words), Some(restart_was)) = (restart_words, entry.xml.attr("op-restart-digest")) {

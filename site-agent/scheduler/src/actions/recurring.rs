@@ -50,7 +50,7 @@ impl<'a> Cluster<'a> {
         let (node, next, role) = (r.assigned, r.next_role, r.role);
         let runs = node.is_some_and(|n| self.running_op(rsc, n, op));
         let fits = match op.role {
-            Some(Role::Started) | None => next != Role::Promoted,
+            None => next != Role::Promoted,
             Some(wanted) => wanted == next,
         };
         if !fits {

@@ -19,6 +19,14 @@ impl Cluster<'_> {
         let a = &self.actions[ix];
         let own = Seen { optional: a.optional, runnable: a.runnable, migratable: a.migratable };
         let Some(rsc) = a.rsc else { return own };
+        if matches!(a.task, Task::Notify | Task::Notified) && self.rscs[rsc].kind == Kind::Clone {
+            let around = self.notices.iter().find(|n| {
+                n.post_done == ix || n.post == ix || n.pre == Some(ix) || n.pre_done == Some(ix)
+            });
+            let Some(task) = around.map(|n| n.task) else { return own };
+            let seen = self.seen_instances(ix, rsc, task, node);
+            return Seen { runnable: seen.runnable && own.runnable, ..seen };
+        }
         if !matches!(
             a.task.beginning(),
             Task::Start | Task::Stop | Task::Promote | Task::Demote
@@ -28,7 +36,10 @@ impl Cluster<'_> {
         match self.rscs[rsc].kind {
             Kind::Primitive => own,
             Kind::Group => self.seen_group(ix, rsc, node),
-            Kind::Clone | Kind::Bundle => self.seen_clone(ix, rsc, node),
+            Kind::Clone | Kind::Bundle => {
+                let task = self.actions[ix].task;
+                self.seen_instances(ix, rsc, task, node)
+            }
         }
     }
 
@@ -63,8 +74,7 @@ impl Cluster<'_> {
         sum
     }
 
-    fn seen_clone(&mut self, ix: ActIx, clone: RscIx, node: Option<NodeIx>) -> Seen {
-        let own = self.actions[ix].task;
+    fn seen_instances(&mut self, ix: ActIx, clone: RscIx, own: Task, node: Option<NodeIx>) -> Seen {
         let mut sum = Seen { optional: true, runnable: true, migratable: false };
         let mut any = false;
         for instance in self.rscs[clone].children.clone() {

@@ -273,10 +273,7 @@ pub(crate) fn write_edits(doc: &mut Document, edits: &[Edit]) {
                     let ops: Vec<NodeId> = doc
                         .element(found)
                         .children()
-                        .filter(|o| {
-                            o.attr("operation") == Some(task)
-                                && o.attr("interval").and_then(crate::words::leading_integer) == Some(*interval as i64)
-                        })
+                        .filter(|o| o.id().is_some_and(|id| id.ends_with(&format!("_{task}_{interval}"))))
                         .map(|o| o.node_id())
                         .collect();
                     for op in ops {

@@ -76,7 +76,8 @@ impl<'a> Source<'a> {
         for raw in holder.children_named("nvpair") {
             let Some(pair) = self.resolve(raw) else { continue };
             let name = raw.attr("name").or_else(|| pair.attr("name"));
-            if let (Some(name), Some(value)) = (name, pair.attr("value")) {
+            // `#default` asks for what holds without the pair.
+            if let (Some(name), Some(value)) = (name, pair.attr("value").filter(|v| *v != "#default")) {
                 each(name, value);
             }
         }

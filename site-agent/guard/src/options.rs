@@ -136,7 +136,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, String> 
 }
 
 fn number(name: &str, text: &OsString, min: u64, max: u64) -> Result<u64, String> {
-    let value: Option<u64> = text.to_str().and_then(|text| text.parse().ok());
+    let text = text.to_string_lossy();
+    let value: Option<u64> = text.parse().ok();
     value
         .filter(|value| (min..=max).contains(value))
         .ok_or_else(|| format!("{name} takes a number from {min} to {max}, not {text:?}"))

@@ -213,6 +213,10 @@ impl Cluster<'_> {
                     continue;
                 }
             }
+            if bit == flag::THEN_IMPLIES_FIRST && self.is_primitive_action(first) && self.actions[then].rsc.is_some() {
+                changed.add(self.update_primitive(first, then, seen, filter, bit, work));
+                continue;
+            }
             let owner = if bit == flag::THEN_IMPLIES_FIRST { first } else { then };
             if self.actions[owner].rsc.is_none() {
                 changed.add(self.update_plain(first, then, seen, bit));
@@ -253,6 +257,10 @@ impl Cluster<'_> {
 
     fn is_clone_action(&self, ix: ActIx) -> bool {
         self.actions[ix].rsc.is_some_and(|r| self.rscs[r].kind == Kind::Clone)
+    }
+
+    fn is_primitive_action(&self, ix: ActIx) -> bool {
+        self.actions[ix].rsc.is_some_and(|r| self.rscs[r].kind == Kind::Primitive)
     }
 
     fn update_plain(&mut self, first: ActIx, then: ActIx, seen: Seen, bit: u32) -> Changed {

@@ -300,7 +300,10 @@ fn find_state(doc: &Document, status: NodeId, places: &mut Places, node: &str) -
     let found = doc
         .element(status)
         .children_named("node_state")
-        .find(|s| s.attr("uname") == Some(node) || s.id() == Some(node))
+        .find(|s| match s.attr("uname") {
+            Some(name) => name == node,
+            None => s.id() == Some(&node_id_of(doc, node)),
+        })
         .map(|s| s.node_id())?;
     places.states.insert(node.to_owned(), found);
     Some(found)

@@ -80,6 +80,8 @@ pub struct Cluster<'a> {
     pub failed_ops: Vec<(NodeIx, RscIx, Element<'a>)>,
     /// Where a failure that blocks keeps the failures of a resource from expiring.
     pub blocking_failures: Vec<(RscIx, NodeIx)>,
+    /// Recurring operations that failed so long ago that they begin anew.
+    pub expired_recurring: Vec<(RscIx, NodeIx, u64)>,
     /// Notifications around the operations of clones.
     pub notices: Vec<crate::actions::notify::Notices>,
     /// Where the DC runs.

@@ -31,6 +31,13 @@ impl<'a> Cluster<'a> {
                 self.op(op.rsc, Task::Monitor, op.interval, Some(op.node), true);
             }
         }
+        for (rsc, node, interval) in std::mem::take(&mut self.expired_recurring) {
+            for a in self.find_actions(rsc, Task::Monitor, interval) {
+                if self.actions[a].node == Some(node) {
+                    self.actions[a].reschedule = true;
+                }
+            }
+        }
         for rsc in self.rscs.keys() {
             if self.rscs[rsc].kind != Kind::Primitive {
                 continue;

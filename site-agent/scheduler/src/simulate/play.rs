@@ -216,7 +216,8 @@ fn make_record(c: &Cluster<'_>, ix: ActIx, rc: i32) -> Record {
         provider: r.provider.to_owned(),
         agent: r.agent.to_owned(),
         container: r.container.map(|x| c.rscs[x].id.clone()),
-        task: a.task.word().to_owned(),
+        // A reload stands in the history as the start that it makes up for.
+        task: if a.task == Task::Reload { "start" } else { a.task.word() }.to_owned(),
         interval: a.interval,
         rc,
         target_rc: a.target_rc.unwrap_or(0),

@@ -260,10 +260,12 @@ impl<'a> Cluster<'a> {
         }
         let mut entry = *entry;
         let mut outcome = self.outcome(rsc, node, &mut entry);
-        if matches!(outcome, Outcome::Failed | Outcome::FailedHard | Outcome::FailedFatal)
-            && self.expired(rsc, node, &entry)
-        {
+        let failed = matches!(outcome, Outcome::Failed | Outcome::FailedHard | Outcome::FailedFatal);
+        if outcome != Outcome::Pending && self.expired(rsc, node, &entry, failed) && failed {
             outcome = Outcome::Ignored;
+            if entry.interval > 0 && self.nodes[node].online {
+                self.expired_recurring.push((rsc, node, entry.interval));
+            }
         }
         if outcome != Outcome::Pending
             && self.rscs[rsc].kind == Kind::Primitive
@@ -371,7 +373,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Whether a failure is too old to count. Then its count is to be cleared as well.
-    fn expired(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>) -> bool {
+    fn expired(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>, failed: bool) -> bool {
         let timeout = self.rscs[rsc].failure_timeout;
         if timeout <= 0 {
             return false;
@@ -393,7 +395,7 @@ impl<'a> Cluster<'a> {
                 expired = false;
             }
         }
-        if !expired && entry.changed > 0 {
+        if !expired && failed && entry.changed > 0 {
             let due = entry.changed + timeout + 1;
             if due > self.now && self.next_change.get().is_none_or(|n| due < n) {
                 self.next_change.set(Some(due));

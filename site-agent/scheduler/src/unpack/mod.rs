@@ -69,6 +69,7 @@ pub fn unpack(doc: &Document, now: i64) -> Result<Cluster<'_>, Error> {
         clear_failures: Vec::new(),
         failed_ops: Vec::new(),
         blocking_failures: Vec::new(),
+        expired_recurring: Vec::new(),
         notices: Vec::new(),
         dc: None,
     };

@@ -12,6 +12,7 @@
 //! | [`schema`] | whether a document is what its schema says, with all that is wrong |
 //! | [`refs`] | whether what a configuration refers to is there |
 //! | [`xpath`] | queries |
+//! | [`lint`] | values that will not do what was meant |
 //! | [`verify`] | all checks together |
 //! | [`views`] | options, resources, constraints, tags by what they mean |
 //! | [`rules`] | whether a `rule` holds at a moment, on a node, for a resource |
@@ -21,6 +22,7 @@
 
 pub mod canonical;
 pub mod ids;
+pub mod lint;
 pub mod nvset;
 pub mod patch;
 pub mod refs;

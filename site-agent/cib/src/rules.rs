@@ -3,7 +3,7 @@
 //! Everything that a rule may ask about is in a [`Situation`]; what is not in it can not hold: a
 //! condition on node attributes is false where no node is meant (cluster options), even "ne". The
 //! same goes for conditions that are malformed, because a rule must not come into effect by mistake;
-//! the schema check names them.
+//! the checks name them ([`crate::lint`]).
 //!
 //! Comparison: without a `type`, eq and ne compare strings, the others integers, or numbers if
 //! one of the values has a decimal point. Strings are compared without regard to case. If a value is no
@@ -319,7 +319,7 @@ fn matches_spec(spec: Element<'_>, now: Fields) -> Option<bool> {
 }
 
 /// "12", "9-17", "9-" or "-17".
-fn in_number_range(range: &str, value: i64) -> Option<bool> {
+pub(crate) fn in_number_range(range: &str, value: i64) -> Option<bool> {
     let (low, high) = match range.split_once('-') {
         None => {
             let only = range.trim().parse().ok()?;

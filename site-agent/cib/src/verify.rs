@@ -1,6 +1,7 @@
 //! All checks of a configuration together, as `verify` and `push` need them.
 
 use crate::ids::Ids;
+use crate::lint;
 use crate::refs;
 use crate::schema::{Problem, Schema, SchemaError, Severity};
 use crate::xml::Document;
@@ -21,7 +22,7 @@ impl Report {
     }
 }
 
-/// Checks a document by the schema that it declares, and its references.
+/// Checks a document by the schema that it declares, its references and its values.
 pub fn verify(doc: &Document) -> Result<Report, SchemaError> {
     let schema = Schema::declared(doc)?;
     let ids = Ids::of(doc);
@@ -39,6 +40,7 @@ pub fn verify(doc: &Document) -> Result<Report, SchemaError> {
     let more: Vec<Problem> =
         schema.check(doc).into_iter().filter(|problem| !told(problem)).collect();
     problems.extend(more);
+    problems.extend(lint::check(doc));
     problems.sort();
     Ok(Report { schema, problems })
 }

@@ -81,7 +81,7 @@ pub struct Cluster<'a> {
     /// Where a failure that blocks keeps the failures of a resource from expiring.
     pub blocking_failures: Vec<(RscIx, NodeIx)>,
     /// Recurring operations that failed so long ago that they begin anew.
-    pub expired_recurring: Vec<(RscIx, NodeIx, u64)>,
+    pub expired_recurring: Vec<(RscIx, NodeIx, u64, i64)>,
     /// Notifications around the operations of clones.
     pub notices: Vec<crate::actions::notify::Notices>,
     /// Where the DC runs.
@@ -148,7 +148,12 @@ impl<'a> Cluster<'a> {
     /// Whether a node can take resources now.
     pub fn usable(&self, node: NodeIx) -> bool {
         let n = &self.nodes[node];
-        n.online && !n.shutdown && !n.unclean && !n.standby && !n.maintenance && self.guest_usable(node)
+        n.online
+            && !n.shutdown
+            && !n.unclean
+            && !n.standby
+            && !n.maintenance
+            && self.guest_usable(node)
     }
 
     /// As `usable`, but a node in maintenance counts.

@@ -7,10 +7,14 @@ pub enum Error {
     #[error("the CIB can not be read: {0}; look at the line that it names")]
     Xml(String),
     /// The root is something else.
-    #[error("the root element is <{0}>, not <cib>; give a whole CIB, as `cibadmin --query` prints it")]
+    #[error(
+        "the root element is <{0}>, not <cib>; give a whole CIB, as `cibadmin --query` prints it"
+    )]
     NotACib(String),
     /// Something that this scheduler does not do yet.
-    #[error("unsupported: {what} ({place}); take it out of the configuration or keep Pacemaker's own scheduler for this cluster")]
+    #[error(
+        "unsupported: {what} ({place}); take it out of the configuration or keep Pacemaker's own scheduler for this cluster"
+    )]
     Unsupported {
         /// What it is.
         what: &'static str,

@@ -87,8 +87,11 @@ impl<'a> Options<'a> {
     /// Reads the options from their raw words.
     pub fn new(raw: HashMap<&'a str, &'a str>) -> Self {
         let get = |names: &[&str]| names.iter().find_map(|n| raw.get(n).copied());
-        let flag = |names: &[&str], default: bool| get(names).and_then(words::boolean).unwrap_or(default);
-        let span = |names: &[&str], default: u64| get(names).and_then(words::milliseconds).unwrap_or(default);
+        let flag =
+            |names: &[&str], default: bool| get(names).and_then(words::boolean).unwrap_or(default);
+        let span = |names: &[&str], default: u64| {
+            get(names).and_then(words::milliseconds).unwrap_or(default)
+        };
         let fencing_enabled = flag(&["fencing-enabled", "stonith-enabled"], true);
         let action = get(&["fencing-action", "stonith-action"]).unwrap_or("reboot");
         Self {
@@ -101,7 +104,10 @@ impl<'a> Options<'a> {
             concurrent_fencing: flag(&["concurrent-fencing"], true),
             priority_fencing_delay: span(&["priority-fencing-delay"], 0),
             fence_remote_without_quorum: flag(&["fence-remote-without-quorum"], false),
-            no_quorum: match get(&["no-quorum-policy", "no_quorum_policy"]).map(str::to_ascii_lowercase).as_deref() {
+            no_quorum: match get(&["no-quorum-policy", "no_quorum_policy"])
+                .map(str::to_ascii_lowercase)
+                .as_deref()
+            {
                 Some("ignore") => NoQuorum::Ignore,
                 Some("freeze") => NoQuorum::Freeze,
                 Some("demote") => NoQuorum::Demote,

@@ -14,7 +14,9 @@ use crate::unpack::history::Entry;
 
 /// Whether all that differs may be secrets, which a copy of a CIB often has blotted out.
 fn only_secrets_differ(entry: &Entry<'_>, params: &Params) -> bool {
-    let (Some(words), Some(was)) = (entry.xml.attr("op-secure-params"), entry.xml.attr("op-secure-digest")) else {
+    let (Some(words), Some(was)) =
+        (entry.xml.attr("op-secure-params"), entry.xml.attr("op-secure-digest"))
+    else {
         return false;
     };
     let names: Vec<&str> = words.split_whitespace().collect();
@@ -31,7 +33,7 @@ impl<'a> Cluster<'a> {
                 self.op(op.rsc, Task::Monitor, op.interval, Some(op.node), true);
             }
         }
-        for (rsc, node, interval) in std::mem::take(&mut self.expired_recurring) {
+        for (rsc, node, interval, _) in std::mem::take(&mut self.expired_recurring) {
             for a in self.find_actions(rsc, Task::Monitor, interval) {
                 if self.actions[a].node == Some(node) {
                     self.actions[a].reschedule = true;
@@ -75,7 +77,8 @@ impl<'a> Cluster<'a> {
         if self.nodes[node].maintenance || !self.nodes[node].online && !self.fencing() {
             return;
         }
-        let mut entries: Vec<Entry<'a>> = xml.children_named("lrm_rsc_op").filter_map(Entry::read).collect();
+        let mut entries: Vec<Entry<'a>> =
+            xml.children_named("lrm_rsc_op").filter_map(Entry::read).collect();
         entries.sort_by_key(|e| e.call);
         let start = entries.iter().rposition(|e| matches!(e.task, "start" | "migrate_from"));
         let stop = entries.iter().rposition(|e| e.task == "stop");
@@ -123,13 +126,22 @@ impl<'a> Cluster<'a> {
 
     fn check_definition(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>) {
         let Some(was) = entry.xml.attr("op-digest") else { return };
-        let task = if entry.interval == 0 && (entry.task == "migrate_from" || entry.probe()) { "start" } else { entry.task };
+        let task = if entry.interval == 0 && (entry.task == "migrate_from" || entry.probe()) {
+            "start"
+        } else {
+            entry.task
+        };
         let all = self.digest_parameters(rsc, node, task, entry.interval);
-        let restart_words = entry.xml.attr("op-force-restart").or_else(|| entry.xml.attr("op-restart-digest").map(|_| ""));
+        let restart_words = entry
+            .xml
+            .attr("op-force-restart")
+            .or_else(|| entry.xml.attr("op-restart-digest").map(|_| ""));
         if digest(&all) == was || only_secrets_differ(entry, &all) {
             return;
         }
-        if let (Some(words), Some(restart_was)) = (restart_words, entry.xml.attr("op-restart-digest")) {
+        if let (Some(words), Some(restart_was)) =
+            (restart_words, entry.xml.attr("op-restart-digest"))
+        {
             let names: Vec<&str> = words.split_whitespace().collect();
             let mut restart = all.clone();
             let all_restart = entry.xml.attr("op-force-restart").is_some();
@@ -190,8 +202,11 @@ impl<'a> Cluster<'a> {
         for rsc in self.rscs.keys() {
             let Some(node) = self.rscs[rsc].reload_on else { continue };
             let r = &self.rscs[rsc];
-            let elsewhere = r.assigned != Some(node) || r.failed || r.restart.is_some() || !r.managed;
-            if elsewhere || self.find_actions(rsc, Task::Start, 0).iter().any(|a| !self.actions[*a].optional) {
+            let elsewhere =
+                r.assigned != Some(node) || r.failed || r.restart.is_some() || !r.managed;
+            if elsewhere
+                || self.find_actions(rsc, Task::Start, 0).iter().any(|a| !self.actions[*a].optional)
+            {
                 continue;
             }
             let reload = self.op(rsc, Task::Reload, 0, Some(node), false);
@@ -231,7 +246,11 @@ impl<'a> Cluster<'a> {
                 continue;
             }
             for node in self.nodes.keys() {
-                if !self.rscs[rsc].running_on.is_empty() && self.nodes[node].fail_counts.iter().any(|f| f.resource == self.rscs[rsc].id && f.count != 0)
+                if !self.rscs[rsc].running_on.is_empty()
+                    && self.nodes[node]
+                        .fail_counts
+                        .iter()
+                        .any(|f| f.resource == self.rscs[rsc].id && f.count != 0)
                     && self.rscs[rsc].managed
                 {
                     self.clear_failures_on(rsc, node, "it is orphaned");

@@ -65,7 +65,8 @@ impl Cluster<'_> {
         let mut parts = Vec::new();
         self.primitives(rsc, &mut parts);
         parts.iter().any(|p| {
-            let wanted = |task| self.find_actions(*p, task, 0).iter().any(|a| !self.actions[*a].optional);
+            let wanted =
+                |task| self.find_actions(*p, task, 0).iter().any(|a| !self.actions[*a].optional);
             wanted(Task::Stop) && wanted(Task::Start)
         })
     }
@@ -84,9 +85,20 @@ impl Cluster<'_> {
     fn order_group(&mut self, group: RscIx) {
         let op = |rsc: RscIx, task: Task| End::Op(rsc, task, 0);
         self.order(op(group, Task::Stopped), op(group, Task::Start), flag::ORDERED);
-        self.order(op(group, Task::Stop), op(group, Task::Stopped), flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS);
-        self.order(op(group, Task::Start), op(group, Task::Running), flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS);
-        let ordered = self.rscs[group].meta.get("ordered").is_none_or(|w| crate::words::boolean(w) != Some(false));
+        self.order(
+            op(group, Task::Stop),
+            op(group, Task::Stopped),
+            flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS,
+        );
+        self.order(
+            op(group, Task::Start),
+            op(group, Task::Running),
+            flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS,
+        );
+        let ordered = self.rscs[group]
+            .meta
+            .get("ordered")
+            .is_none_or(|w| crate::words::boolean(w) != Some(false));
         let promotable = self.promotable(group);
         let mut last: Option<RscIx> = None;
         let mut last_active: Option<RscIx> = None;
@@ -104,17 +116,29 @@ impl Cluster<'_> {
             if let Some(before) = last.filter(|_| ordered) {
                 let firm = flag::ORDERED | flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS;
                 self.order(op(before, Task::Start), op(member, Task::Start), firm);
-                self.order(op(member, Task::Stop), op(before, Task::Stop), flag::ORDERED | flag::THEN_IMPLIES_FIRST);
+                self.order(
+                    op(member, Task::Stop),
+                    op(before, Task::Stop),
+                    flag::ORDERED | flag::THEN_IMPLIES_FIRST,
+                );
                 let runs = |r: RscIx| !self.rscs[r].running_on.is_empty();
                 if !runs(before) && runs(member) {
                     // What comes up late comes up after the later ones went down.
-                    self.order(op(member, Task::Stop), op(before, Task::Start), flag::ORDERED | flag::UNRUNNABLE_BLOCKS);
+                    self.order(
+                        op(member, Task::Stop),
+                        op(before, Task::Start),
+                        flag::ORDERED | flag::UNRUNNABLE_BLOCKS,
+                    );
                     if let Some(active) = last_active.filter(|a| *a != before) {
                         self.order(op(member, Task::Stop), op(active, Task::Stop), flag::ORDERED);
                     }
                 }
                 if promotable {
-                    self.order(op(before, Task::Promote), op(member, Task::Promote), flag::ORDERED | flag::UNRUNNABLE_BLOCKS | flag::FIRST_IMPLIES_THEN);
+                    self.order(
+                        op(before, Task::Promote),
+                        op(member, Task::Promote),
+                        flag::ORDERED | flag::UNRUNNABLE_BLOCKS | flag::FIRST_IMPLIES_THEN,
+                    );
                     self.order(op(member, Task::Demote), op(before, Task::Demote), flag::ORDERED);
                 }
                 let _ = &last_active;
@@ -130,14 +154,38 @@ impl Cluster<'_> {
         let op = |rsc: RscIx, task: Task| End::Op(rsc, task, 0);
         let _ = up;
         let close = flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS | flag::SHOWS_THEN;
-        self.order(op(group, Task::Start), op(member, Task::Start), flag::ORDERED | flag::SHOWS_FIRST | flag::THEN_IMPLIES_FIRST);
+        self.order(
+            op(group, Task::Start),
+            op(member, Task::Start),
+            flag::ORDERED | flag::SHOWS_FIRST | flag::THEN_IMPLIES_FIRST,
+        );
         self.order(op(member, Task::Start), op(group, Task::Running), close);
-        self.order(op(group, Task::Stop), op(member, Task::Stop), flag::ORDERED | flag::SHOWS_FIRST | flag::THEN_IMPLIES_FIRST);
-        self.order(op(member, Task::Stop), op(group, Task::Stopped), flag::FIRST_IMPLIES_THEN | flag::SHOWS_THEN);
+        self.order(
+            op(group, Task::Stop),
+            op(member, Task::Stop),
+            flag::ORDERED | flag::SHOWS_FIRST | flag::THEN_IMPLIES_FIRST,
+        );
+        self.order(
+            op(member, Task::Stop),
+            op(group, Task::Stopped),
+            flag::FIRST_IMPLIES_THEN | flag::SHOWS_THEN,
+        );
         if promotable {
-            self.order(op(group, Task::Demote), op(member, Task::Demote), flag::ORDERED | flag::SHOWS_FIRST | flag::THEN_IMPLIES_FIRST);
-            self.order(op(member, Task::Demote), op(group, Task::Demoted), flag::FIRST_IMPLIES_THEN | flag::SHOWS_THEN);
-            self.order(op(group, Task::Promote), op(member, Task::Promote), flag::ORDERED | flag::SHOWS_FIRST | flag::THEN_IMPLIES_FIRST);
+            self.order(
+                op(group, Task::Demote),
+                op(member, Task::Demote),
+                flag::ORDERED | flag::SHOWS_FIRST | flag::THEN_IMPLIES_FIRST,
+            );
+            self.order(
+                op(member, Task::Demote),
+                op(group, Task::Demoted),
+                flag::FIRST_IMPLIES_THEN | flag::SHOWS_THEN,
+            );
+            self.order(
+                op(group, Task::Promote),
+                op(member, Task::Promote),
+                flag::ORDERED | flag::SHOWS_FIRST | flag::THEN_IMPLIES_FIRST,
+            );
             self.order(op(member, Task::Promote), op(group, Task::Promoted), close);
         }
     }
@@ -155,19 +203,35 @@ impl Cluster<'_> {
             self.order(op(clone, Task::Running), op(clone, Task::Promote), flag::ORDERED);
             self.order(op(clone, Task::Stopped), op(clone, Task::Promote), flag::ORDERED);
             self.order(op(clone, Task::Demote), op(clone, Task::Demoted), flag::UNRUNNABLE_BLOCKS);
-            self.order(op(clone, Task::Promote), op(clone, Task::Promoted), flag::UNRUNNABLE_BLOCKS);
+            self.order(
+                op(clone, Task::Promote),
+                op(clone, Task::Promoted),
+                flag::UNRUNNABLE_BLOCKS,
+            );
         }
         let mut last: Option<RscIx> = None;
         for instance in self.rscs[clone].children.clone() {
             let close = flag::SHOWS_THEN | flag::FIRST_IMPLIES_THEN;
             let _ = close;
-            self.order(op(clone, Task::Start), op(instance, Task::Start), flag::UNRUNNABLE_BLOCKS | flag::SHOWS_FIRST);
+            self.order(
+                op(clone, Task::Start),
+                op(instance, Task::Start),
+                flag::UNRUNNABLE_BLOCKS | flag::SHOWS_FIRST,
+            );
             self.order(op(instance, Task::Start), op(clone, Task::Running), flag::SHOWS_THEN);
             self.order(op(clone, Task::Stop), op(instance, Task::Stop), flag::SHOWS_FIRST);
             self.order(op(instance, Task::Stop), op(clone, Task::Stopped), flag::SHOWS_THEN);
             if self.rscs[clone].promotable {
-                self.order(op(clone, Task::Promote), op(instance, Task::Promote), flag::UNRUNNABLE_BLOCKS | flag::SHOWS_FIRST);
-                self.order(op(instance, Task::Promote), op(clone, Task::Promoted), flag::SHOWS_THEN);
+                self.order(
+                    op(clone, Task::Promote),
+                    op(instance, Task::Promote),
+                    flag::UNRUNNABLE_BLOCKS | flag::SHOWS_FIRST,
+                );
+                self.order(
+                    op(instance, Task::Promote),
+                    op(clone, Task::Promoted),
+                    flag::SHOWS_THEN,
+                );
                 self.order(op(clone, Task::Demote), op(instance, Task::Demote), flag::SHOWS_FIRST);
                 self.order(op(instance, Task::Demote), op(clone, Task::Demoted), flag::SHOWS_THEN);
             }
@@ -175,7 +239,11 @@ impl Cluster<'_> {
                 self.order(op(before, Task::Start), op(instance, Task::Start), flag::ORDERED);
                 self.order(op(instance, Task::Stop), op(before, Task::Stop), flag::ORDERED);
                 if self.rscs[clone].promotable {
-                    self.order(op(before, Task::Promote), op(instance, Task::Promote), flag::ORDERED);
+                    self.order(
+                        op(before, Task::Promote),
+                        op(instance, Task::Promote),
+                        flag::ORDERED,
+                    );
                     self.order(op(instance, Task::Demote), op(before, Task::Demote), flag::ORDERED);
                 }
             }

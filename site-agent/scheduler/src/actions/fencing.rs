@@ -12,9 +12,10 @@ impl Cluster<'_> {
         let n = &self.nodes[node];
         if n.kind == NodeKind::Guest {
             return n.connection.and_then(|c| self.rscs[c].container).is_none_or(|container| {
-                self.rscs[container].running_on.iter().all(|h| {
-                    self.nodes[*h].online && !self.nodes[*h].unclean || self.can_fence(*h)
-                })
+                self.rscs[container]
+                    .running_on
+                    .iter()
+                    .all(|h| self.nodes[*h].online && !self.nodes[*h].unclean || self.can_fence(*h))
             });
         }
         if !self.fencing() || !(self.has_fencing || self.watchdog()) {
@@ -95,10 +96,12 @@ impl Cluster<'_> {
             return ix;
         }
         let op = if self.options.fencing_action == "off" { "off" } else { "reboot" };
-        let mut action = Self::blank(format!("stonith-{}-{op}", self.nodes[node].name), Task::Fence);
+        let mut action =
+            Self::blank(format!("stonith-{}-{op}", self.nodes[node].name), Task::Fence);
         action.node = Some(node);
         action.meta.push(("stonith_action".into(), op.to_owned()));
-        let reason = self.nodes[node].fence_reason.clone().unwrap_or_else(|| "node is unclean".into());
+        let reason =
+            self.nodes[node].fence_reason.clone().unwrap_or_else(|| "node is unclean".into());
         action.reason = Some(reason);
         if self.options.priority_fencing_delay > 0 && self.nodes[node].fence_priority_delay {
             let delay = self.priority_delay(node);
@@ -113,13 +116,17 @@ impl Cluster<'_> {
 
     /// Seconds that fencing of the more important half waits.
     fn priority_delay(&self, node: NodeIx) -> u64 {
-        let members: Vec<NodeIx> = self.nodes.keys().filter(|n| self.nodes[*n].kind == NodeKind::Member).collect();
+        let members: Vec<NodeIx> =
+            self.nodes.keys().filter(|n| self.nodes[*n].kind == NodeKind::Member).collect();
         let online = members.iter().filter(|n| self.nodes[**n].online).count();
         if online * 2 > members.len() && members.len() > 2 || online * 2 < members.len() {
             return 0;
         }
         let priorities: Vec<i32> = members.iter().map(|n| self.nodes[*n].priority).collect();
-        let (low, high) = (priorities.iter().min().copied().unwrap_or(0), priorities.iter().max().copied().unwrap_or(0));
+        let (low, high) = (
+            priorities.iter().min().copied().unwrap_or(0),
+            priorities.iter().max().copied().unwrap_or(0),
+        );
         if low == high || self.nodes[node].priority < high {
             return 0;
         }
@@ -132,8 +139,12 @@ impl Cluster<'_> {
         action.pseudo = true;
         let connection = self.nodes[node].connection;
         let container = connection.and_then(|c| self.rscs[c].container);
-        let stop = container.and_then(|c| self.find_actions(c, Task::Stop, 0).into_iter().find(|a| !self.actions[*a].optional));
-        let op = if stop.is_some() && container.is_some_and(|c| !self.find_actions(c, Task::Start, 0).is_empty()) {
+        let stop = container.and_then(|c| {
+            self.find_actions(c, Task::Stop, 0).into_iter().find(|a| !self.actions[*a].optional)
+        });
+        let op = if stop.is_some()
+            && container.is_some_and(|c| !self.find_actions(c, Task::Start, 0).is_empty())
+        {
             "reboot"
         } else {
             "off"
@@ -155,7 +166,8 @@ impl Cluster<'_> {
     }
 
     fn shutdown_action(&mut self, node: NodeIx) -> ActIx {
-        let mut action = Self::blank(format!("do_shutdown-{}", self.nodes[node].name), Task::Shutdown);
+        let mut action =
+            Self::blank(format!("do_shutdown-{}", self.nodes[node].name), Task::Shutdown);
         action.node = Some(node);
         let down = self.actions.push(action);
         for ix in self.actions.keys() {
@@ -228,7 +240,9 @@ impl Cluster<'_> {
                 a.by_fencing = true;
                 self.link(fence, stop, flag::ORDERED | flag::PRESERVE);
                 let top = self.top_of(rsc);
-                if top != rsc && let Some(above) = self.find_action(top, Task::Stop, None) {
+                if top != rsc
+                    && let Some(above) = self.find_action(top, Task::Stop, None)
+                {
                     self.link(fence, above, flag::PRESERVE);
                 }
             }

@@ -68,7 +68,12 @@ impl<'a> Cluster<'a> {
     }
 
     /// The first action of a resource with a task, on a node if one is given.
-    pub(crate) fn find_action(&self, rsc: RscIx, task: Task, node: Option<NodeIx>) -> Option<ActIx> {
+    pub(crate) fn find_action(
+        &self,
+        rsc: RscIx,
+        task: Task,
+        node: Option<NodeIx>,
+    ) -> Option<ActIx> {
         self.rsc_actions[rsc.0 as usize].iter().copied().find(|a| {
             let action = &self.actions[*a];
             action.task == task && action.interval == 0 && (node.is_none() || action.node == node)
@@ -135,13 +140,17 @@ impl<'a> Cluster<'a> {
             return;
         };
         let n = &self.nodes[node];
-        let on_controller = matches!(action.task, Task::Delete | Task::ClearFailcount | Task::Cancel)
-            && n.kind == NodeKind::Member
-            && action.task == Task::ClearFailcount;
+        let on_controller =
+            matches!(action.task, Task::Delete | Task::ClearFailcount | Task::Cancel)
+                && n.kind == NodeKind::Member
+                && action.task == Task::ClearFailcount;
         let guest_ok = n.kind == NodeKind::Guest && !n.remote_reset;
         if !on_controller && !n.online && !guest_ok {
             action.runnable = false;
-            if action.task == Task::Stop && self.rscs[rsc].managed && !n.unclean && self.rscs[rsc].kind == Kind::Primitive
+            if action.task == Task::Stop
+                && self.rscs[rsc].managed
+                && !n.unclean
+                && self.rscs[rsc].kind == Kind::Primitive
             {
                 self.doom(node, "stop is unrunnable");
             }
@@ -209,7 +218,9 @@ impl<'a> Cluster<'a> {
         if first == then {
             return;
         }
-        if let Some(edge) = self.actions[then].before.iter_mut().find(|e| e.other == first && e.flags == flags) {
+        if let Some(edge) =
+            self.actions[then].before.iter_mut().find(|e| e.other == first && e.flags == flags)
+        {
             edge.flags |= flags;
             return;
         }

@@ -9,7 +9,12 @@ impl Cluster<'_> {
     /// Whether a resource could migrate live from where it is.
     fn can_migrate(&self, rsc: RscIx, current: NodeIx) -> bool {
         let r = &self.rscs[rsc];
-        if !r.allow_migrate || !r.managed || r.failed || r.start_pending || self.nodes[current].unclean {
+        if !r.allow_migrate
+            || !r.managed
+            || r.failed
+            || r.start_pending
+            || self.nodes[current].unclean
+        {
             return false;
         }
         if r.next_role != Role::Started || r.role != Role::Started || r.kind != Kind::Primitive {
@@ -29,7 +34,9 @@ impl Cluster<'_> {
         let stop = self.find_action(rsc, Task::Stop, Some(source));
         let start = self.find_action(rsc, Task::Start, Some(target));
         let (Some(stop), Some(start)) = (stop, start) else { return };
-        if !self.actions[start].runnable || !self.actions[stop].runnable && self.rscs[rsc].partial.is_none() {
+        if !self.actions[start].runnable
+            || !self.actions[stop].runnable && self.rscs[rsc].partial.is_none()
+        {
             return;
         }
         for a in [stop, start] {
@@ -51,7 +58,8 @@ impl Cluster<'_> {
     }
 
     fn describe_migration(&mut self, action: ActIx, source: NodeIx, target: NodeIx) {
-        let (source, target) = (self.nodes[source].name.to_string(), self.nodes[target].name.to_string());
+        let (source, target) =
+            (self.nodes[source].name.to_string(), self.nodes[target].name.to_string());
         let a = &mut self.actions[action];
         a.migratable = true;
         a.migration = true;
@@ -59,15 +67,17 @@ impl Cluster<'_> {
         a.meta.push(("migrate_target".into(), target));
     }
 
-    fn order_migration(&mut self, rsc: RscIx, (stop, start): (ActIx, ActIx), (to, from): (Option<ActIx>, ActIx)) {
+    fn order_migration(
+        &mut self,
+        rsc: RscIx,
+        (stop, start): (ActIx, ActIx),
+        (to, from): (Option<ActIx>, ActIx),
+    ) {
         let target = self.actions[from].node;
-        let probe = self.rsc_actions[rsc.0 as usize]
-            .iter()
-            .copied()
-            .find(|a| {
-                let x = &self.actions[*a];
-                x.task == Task::Monitor && x.interval == 0 && x.node == target
-            });
+        let probe = self.rsc_actions[rsc.0 as usize].iter().copied().find(|a| {
+            let x = &self.actions[*a];
+            x.task == Task::Monitor && x.interval == 0 && x.node == target
+        });
         if let Some(probe) = probe {
             self.link(probe, to.unwrap_or(from), flag::ORDERED);
         }

@@ -74,7 +74,8 @@ impl Cluster<'_> {
         self.link(complete, post, report);
         self.link(post, post_done, report);
         self.link(pre_done, post, flag::ORDERED);
-        let notices = Notices { rsc: clone, task, pre: Some(pre), pre_done: Some(pre_done), post, post_done };
+        let notices =
+            Notices { rsc: clone, task, pre: Some(pre), pre_done: Some(pre_done), post, post_done };
         self.notices.push(notices);
         Some(notices)
     }
@@ -101,7 +102,10 @@ impl Cluster<'_> {
 
     /// The confirmation that all were told of an operation's end.
     pub(crate) fn told_after(&self, clone: RscIx, task: Task) -> Option<ActIx> {
-        self.notices.iter().find(|n| n.rsc == clone && n.task == task && n.pre.is_some()).map(|n| n.post_done)
+        self.notices
+            .iter()
+            .find(|n| n.rsc == clone && n.task == task && n.pre.is_some())
+            .map(|n| n.post_done)
     }
 
     /// A stop that fencing did: the others are told after the fencing.
@@ -186,7 +190,14 @@ impl Cluster<'_> {
     }
 
     /// One instance is told.
-    fn tell(&mut self, rsc: RscIx, node: NodeIx, head: Option<ActIx>, done: Option<ActIx>, notices: &Notices) {
+    fn tell(
+        &mut self,
+        rsc: RscIx,
+        node: NodeIx,
+        head: Option<ActIx>,
+        done: Option<ActIx>,
+        notices: &Notices,
+    ) {
         let (Some(head), Some(done)) = (head, done) else { return };
         if !self.nodes[node].online || !self.actions[head].runnable {
             return;

@@ -55,7 +55,13 @@ impl<'a> Cluster<'a> {
     }
 
     /// What the digest of an operation is made of.
-    pub(crate) fn digest_parameters(&self, rsc: RscIx, node: NodeIx, task: &str, interval: u64) -> Params {
+    pub(crate) fn digest_parameters(
+        &self,
+        rsc: RscIx,
+        node: NodeIx,
+        task: &str,
+        interval: u64,
+    ) -> Params {
         let mut all = self.parameters(rsc, Some(node));
         all.extend(self.op_parameters(rsc, task, interval));
         all.retain(|name, _| visible(name));
@@ -69,7 +75,8 @@ impl<'a> Cluster<'a> {
 
 /// Whether an agent sees a parameter of that name.
 fn visible(name: &str) -> bool {
-    !name.starts_with("CRM_meta_") && !matches!(name, "id" | "crm_feature_set" | "op-digest" | "on_node")
+    !name.starts_with("CRM_meta_")
+        && !matches!(name, "id" | "crm_feature_set" | "op-digest" | "on_node")
 }
 
 /// The digest of parameters.

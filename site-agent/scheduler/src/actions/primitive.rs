@@ -20,10 +20,11 @@ fn step(from: Role, to: Role) -> Option<Step> {
         (Role::Promoted, Role::Promoted) => None,
         (Role::Promoted, _) => Some(Step::Demote),
         (Role::Unpromoted | Role::Started, Role::Promoted) => Some(Step::Promote),
-        (Role::Unpromoted | Role::Started, Role::Stopped | Role::Unknown) | (Role::Unpromoted, Role::Started) => {
-            Some(Step::Stop)
+        (Role::Unpromoted | Role::Started, Role::Stopped | Role::Unknown)
+        | (Role::Unpromoted, Role::Started) => Some(Step::Stop),
+        (Role::Unpromoted | Role::Started, _) | (Role::Stopped, Role::Stopped | Role::Unknown) => {
+            None
         }
-        (Role::Unpromoted | Role::Started, _) | (Role::Stopped, Role::Stopped | Role::Unknown) => None,
         (Role::Stopped, Role::Started) => Some(Step::Start(Role::Started)),
         (Role::Stopped, Role::Unpromoted | Role::Promoted) => Some(Step::Start(Role::Unpromoted)),
         (Role::Unknown, _) => None,
@@ -136,20 +137,32 @@ impl Cluster<'_> {
         if let Some(p) = r.partial {
             return Some(p.source);
         }
-        if r.stop_unexpected && r.running_on.len() > 1
+        if r.stop_unexpected
+            && r.running_on.len() > 1
             && let Some(n) = r.assigned.filter(|n| r.running_on.contains(n))
         {
             return Some(n);
         }
         // Of several, one that can be reached comes first.
         let good = |n: &&NodeIx| self.nodes[**n].online && !self.nodes[**n].unclean;
-        if r.running_on.len() > 1 && matches!(r.requires, crate::model::Requires::Nothing | crate::model::Requires::Quorum) {
+        if r.running_on.len() > 1
+            && matches!(
+                r.requires,
+                crate::model::Requires::Nothing | crate::model::Requires::Quorum
+            )
+        {
             return r.running_on.iter().find(good).or(r.running_on.first()).copied();
         }
         r.running_on.first().copied()
     }
 
-    fn bring_down_and_up(&mut self, rsc: RscIx, current: Option<NodeIx>, need_stop: bool, need_promote: bool) {
+    fn bring_down_and_up(
+        &mut self,
+        rsc: RscIx,
+        current: Option<NodeIx>,
+        need_stop: bool,
+        need_promote: bool,
+    ) {
         let Some(current) = current else { return };
         let here = self.rscs[rsc].role;
         let mut role = here;
@@ -190,7 +203,10 @@ impl Cluster<'_> {
             Step::Start(_) => {
                 let start = self.op(rsc, Task::Start, 0, node, optional);
                 let r = &self.rscs[rsc];
-                if r.stop_unexpected && r.running_on.len() > 1 && node.is_some_and(|n| r.running_on.contains(&n)) {
+                if r.stop_unexpected
+                    && r.running_on.len() > 1
+                    && node.is_some_and(|n| r.running_on.contains(&n))
+                {
                     // It runs there and may stay.
                     self.actions[start].pseudo = true;
                 }
@@ -206,7 +222,8 @@ impl Cluster<'_> {
 
     fn take_stop(&mut self, rsc: RscIx, optional: bool) {
         let r = &self.rscs[rsc];
-        let (partial, assigned, unexpected, managed) = (r.partial, r.assigned, r.stop_unexpected, r.managed);
+        let (partial, assigned, unexpected, managed) =
+            (r.partial, r.assigned, r.stop_unexpected, r.managed);
         for node in r.running_on.clone() {
             if let Some(p) = partial
                 && p.target == node
@@ -249,8 +266,16 @@ impl Cluster<'_> {
             return;
         }
         let delete = self.op(rsc, Task::Delete, 0, Some(node), optional);
-        self.order(End::Op(rsc, Task::Stop, 0), End::Action(delete), flag::ORDERED | flag::FIRST_IMPLIES_THEN);
-        self.order(End::Action(delete), End::Op(rsc, Task::Start, 0), flag::ORDERED | flag::FIRST_IMPLIES_THEN);
+        self.order(
+            End::Op(rsc, Task::Stop, 0),
+            End::Action(delete),
+            flag::ORDERED | flag::FIRST_IMPLIES_THEN,
+        );
+        self.order(
+            End::Action(delete),
+            End::Op(rsc, Task::Start, 0),
+            flag::ORDERED | flag::FIRST_IMPLIES_THEN,
+        );
     }
 
     /// Orderings between the operations of one resource.
@@ -262,7 +287,11 @@ impl Cluster<'_> {
         }
         self.order(op(Task::Stop), op(Task::Start), restart);
         if self.promotable(rsc) || self.rscs[rsc].role > Role::Unpromoted {
-            self.order(op(Task::Demote), op(Task::Stop), flag::ORDERED | flag::PROMOTED_IMPLIES_FIRST);
+            self.order(
+                op(Task::Demote),
+                op(Task::Stop),
+                flag::ORDERED | flag::PROMOTED_IMPLIES_FIRST,
+            );
             self.order(op(Task::Start), op(Task::Promote), flag::ORDERED | flag::UNRUNNABLE_BLOCKS);
         }
         self.order_with_load(rsc);
@@ -270,7 +299,9 @@ impl Cluster<'_> {
 
     /// Where capacity counts, starts on a node wait for what leaves it.
     fn order_with_load(&mut self, rsc: RscIx) {
-        if self.options.placement == crate::options::Placement::Default || self.rscs[rsc].utilization.is_empty() {
+        if self.options.placement == crate::options::Placement::Default
+            || self.rscs[rsc].utilization.is_empty()
+        {
             return;
         }
         let (running, next) = (self.rscs[rsc].running_on.clone(), self.rscs[rsc].assigned);

@@ -68,7 +68,10 @@ impl Cluster<'_> {
         if self.anonymous(rsc)
             && let Some(clone) = self.clone_above(rsc)
         {
-            return self.sibling_primitives(clone, rsc).iter().any(|s| self.rscs[*s].known_on.contains(&node));
+            return self
+                .sibling_primitives(clone, rsc)
+                .iter()
+                .any(|s| self.rscs[*s].known_on.contains(&node));
         }
         false
     }

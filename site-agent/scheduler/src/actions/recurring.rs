@@ -10,11 +10,17 @@ impl<'a> Cluster<'a> {
         let ops: Vec<OpConfig<'a>> = self.rscs[rsc]
             .ops
             .iter()
-            .filter(|o| o.interval > 0 && o.enabled && !matches!(o.name, "start" | "stop" | "promote" | "demote"))
+            .filter(|o| {
+                o.interval > 0
+                    && o.enabled
+                    && !matches!(o.name, "start" | "stop" | "promote" | "demote")
+            })
             .cloned()
             .collect();
         // The same name and interval twice means neither.
-        let twice = |o: &OpConfig<'a>| ops.iter().filter(|p| p.name == o.name && p.interval == o.interval).count() > 1;
+        let twice = |o: &OpConfig<'a>| {
+            ops.iter().filter(|p| p.name == o.name && p.interval == o.interval).count() > 1
+        };
         let ops: Vec<OpConfig<'a>> = ops.iter().filter(|o| !twice(o)).cloned().collect();
         if ops.is_empty() {
             return;
@@ -41,7 +47,10 @@ impl<'a> Cluster<'a> {
     fn running_op(&self, rsc: RscIx, node: NodeIx, op: &OpConfig<'a>) -> bool {
         self.rsc_actions[rsc.0 as usize].iter().any(|a| {
             let action = &self.actions[*a];
-            action.interval == op.interval && action.node == Some(node) && action.task == Task::Monitor && !action.reschedule
+            action.interval == op.interval
+                && action.node == Some(node)
+                && action.task == Task::Monitor
+                && !action.reschedule
         })
     }
 
@@ -57,7 +66,9 @@ impl<'a> Cluster<'a> {
             if runs {
                 let then = match role {
                     Role::Promoted => Some(Task::Demote),
-                    Role::Unpromoted | Role::Started if next == Role::Promoted => Some(Task::Promote),
+                    Role::Unpromoted | Role::Started if next == Role::Promoted => {
+                        Some(Task::Promote)
+                    }
                     Role::Unpromoted | Role::Started if next == Role::Stopped => Some(Task::Stop),
                     _ => None,
                 };
@@ -69,7 +80,8 @@ impl<'a> Cluster<'a> {
         }
         let start = node.and_then(|n| self.find_action(rsc, Task::Start, Some(n)));
         let mon = self.op(rsc, Task::Monitor, op.interval, node, runs);
-        if start.is_some_and(|s| !self.actions[s].runnable) || node.is_none_or(|n| !self.nodes[n].online || self.nodes[n].unclean)
+        if start.is_some_and(|s| !self.actions[s].runnable)
+            || node.is_none_or(|n| !self.nodes[n].online || self.nodes[n].unclean)
         {
             self.actions[mon].runnable = false;
         }
@@ -88,9 +100,17 @@ impl<'a> Cluster<'a> {
         self.order(End::Op(rsc, Task::Start, 0), End::Action(mon), firm);
         self.order(End::Op(rsc, Task::Reload, 0), End::Action(mon), firm);
         if next == Role::Promoted {
-            self.order(End::Op(rsc, Task::Promote, 0), End::Action(mon), flag::ORDERED | flag::UNRUNNABLE_BLOCKS);
+            self.order(
+                End::Op(rsc, Task::Promote, 0),
+                End::Action(mon),
+                flag::ORDERED | flag::UNRUNNABLE_BLOCKS,
+            );
         } else if role == Role::Promoted {
-            self.order(End::Op(rsc, Task::Demote, 0), End::Action(mon), flag::ORDERED | flag::UNRUNNABLE_BLOCKS);
+            self.order(
+                End::Op(rsc, Task::Demote, 0),
+                End::Action(mon),
+                flag::ORDERED | flag::UNRUNNABLE_BLOCKS,
+            );
         }
     }
 
@@ -122,7 +142,11 @@ impl<'a> Cluster<'a> {
             ix
         };
         if let Some(then) = then {
-            self.order(End::Action(ix), End::Op(rsc, then, 0), flag::ORDERED | flag::UNRUNNABLE_BLOCKS);
+            self.order(
+                End::Action(ix),
+                End::Op(rsc, then, 0),
+                flag::ORDERED | flag::UNRUNNABLE_BLOCKS,
+            );
         }
         ix
     }
@@ -161,7 +185,11 @@ impl<'a> Cluster<'a> {
                 .filter(|a| self.actions[*a].node == Some(node))
                 .collect();
             for probe in probes {
-                self.order(End::Action(probe), End::Action(mon), flag::UNRUNNABLE_BLOCKS | flag::ORDERED);
+                self.order(
+                    End::Action(probe),
+                    End::Action(mon),
+                    flag::UNRUNNABLE_BLOCKS | flag::ORDERED,
+                );
             }
             for stop in stops {
                 if !self.actions[stop].runnable && self.actions[stop].node == Some(node) {

@@ -21,8 +21,14 @@ impl Cluster<'_> {
     }
 
     /// Nodes that a resource lists, best first.
-    pub(crate) fn sorted_nodes(&self, rsc: RscIx, row: &[crate::model::Place], active: Option<NodeIx>) -> Vec<NodeIx> {
-        let mut nodes: Vec<NodeIx> = self.nodes.keys().filter(|n| row[n.0 as usize].listed).collect();
+    pub(crate) fn sorted_nodes(
+        &self,
+        rsc: RscIx,
+        row: &[crate::model::Place],
+        active: Option<NodeIx>,
+    ) -> Vec<NodeIx> {
+        let mut nodes: Vec<NodeIx> =
+            self.nodes.keys().filter(|n| row[n.0 as usize].listed).collect();
         nodes.sort_by(|a, b| self.compare_nodes(rsc, row, active, *a, *b));
         nodes
     }
@@ -97,7 +103,13 @@ impl Cluster<'_> {
     }
 
     /// Makes an assignment. A node that can not take it counts as none, unless forced.
-    pub(crate) fn set_assignment(&mut self, rsc: RscIx, node: Option<NodeIx>, force: bool, stop_if_fail: bool) {
+    pub(crate) fn set_assignment(
+        &mut self,
+        rsc: RscIx,
+        node: Option<NodeIx>,
+        force: bool,
+        stop_if_fail: bool,
+    ) {
         let fit = node.filter(|n| {
             let place = self.rscs[rsc].allowed[n.0 as usize];
             force || (self.usable(*n) && place.listed && place.score >= 0)

@@ -107,11 +107,19 @@ impl<'a> Cluster<'a> {
     }
 
     fn is_promotable_instance(&self, rsc: RscIx) -> bool {
-        self.rscs[rsc].parent.is_some_and(|p| self.rscs[p].kind == Kind::Clone && self.rscs[p].promotable)
+        self.rscs[rsc]
+            .parent
+            .is_some_and(|p| self.rscs[p].kind == Kind::Clone && self.rscs[p].promotable)
     }
 
     /// What a colocation means for a dependent now.
-    pub(crate) fn affects(&self, dependent: RscIx, primary: RscIx, col: &Colocation<'a>, preview: bool) -> Affects {
+    pub(crate) fn affects(
+        &self,
+        dependent: RscIx,
+        primary: RscIx,
+        col: &Colocation<'a>,
+        preview: bool,
+    ) -> Affects {
         if !preview && self.rscs[primary].provisional {
             return Affects::Nothing;
         }
@@ -143,7 +151,8 @@ impl<'a> Cluster<'a> {
         let kind = self.rscs[dependent].kind;
         match kind {
             Kind::Primitive => {}
-            Kind::Group if self.is_promotable_instance(dependent) && !self.rscs[dependent].provisional => {}
+            Kind::Group
+                if self.is_promotable_instance(dependent) && !self.rscs[dependent].provisional => {}
             Kind::Group => {
                 // Members follow the first, so it alone is told.
                 if let Some(first) = self.rscs[dependent].children.first().copied() {
@@ -225,7 +234,8 @@ impl<'a> Cluster<'a> {
             }
             return;
         };
-        let same = self.colocation_value(primary_node, col) == self.colocation_value(dependent_node, col);
+        let same =
+            self.colocation_value(primary_node, col) == self.colocation_value(dependent_node, col);
         if !same {
             if score >= INFINITY && col.dependent_role == Some(Role::Promoted) {
                 self.rscs[dependent].priority = -INFINITY;
@@ -260,7 +270,14 @@ impl<'a> Cluster<'a> {
         best
     }
 
-    fn add_matching(&self, source: &Row, target: &mut Row, col: &Colocation<'a>, factor: f64, positive: bool) {
+    fn add_matching(
+        &self,
+        source: &Row,
+        target: &mut Row,
+        col: &Colocation<'a>,
+        factor: f64,
+        positive: bool,
+    ) {
         for node in self.nodes.keys() {
             if !target[node.0 as usize].listed {
                 continue;
@@ -344,14 +361,21 @@ impl<'a> Cluster<'a> {
         };
         let skip_plain = col.is_none() && source == target;
         if !skip_plain {
-            self.add_matching(&self.rscs[source].allowed, &mut work, constraint, factor, select.positive);
+            self.add_matching(
+                &self.rscs[source].allowed,
+                &mut work,
+                constraint,
+                factor,
+                select.positive,
+            );
         }
         if select.active && !self.any_available(&work) {
             self.rscs[source].merging = false;
             return;
         }
         if self.any_available(&work) {
-            let list = if select.this_with { self.this_with(source) } else { self.with_this(source) };
+            let list =
+                if select.this_with { self.this_with(source) } else { self.with_this(source) };
             for ix in list {
                 let c = self.colocations[ix].clone();
                 let (other, next_factor) = if select.this_with {
@@ -365,7 +389,14 @@ impl<'a> Cluster<'a> {
                 if select.this_with && c.primary_role == Some(Role::Promoted) {
                     continue;
                 }
-                self.add_wishes(other, target, &mut work, Some(ix), next_factor, Select { active: true, ..select });
+                self.add_wishes(
+                    other,
+                    target,
+                    &mut work,
+                    Some(ix),
+                    next_factor,
+                    Select { active: true, ..select },
+                );
             }
         }
         if select.positive {
@@ -400,7 +431,10 @@ impl<'a> Cluster<'a> {
     ) {
         let children = self.rscs[group].children.clone();
         // The first member's scores stand for the group; its colocations are those of first and last.
-        let (Some(first), Some(last)) = (children.first().copied(), children.last().copied()) else { return };
+        let (Some(first), Some(last)) = (children.first().copied(), children.last().copied())
+        else {
+            return;
+        };
         self.rscs[group].merging = true;
         if select.this_with {
             self.add_wishes(last, target, row, col, factor, select);

@@ -4,7 +4,12 @@ use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 
 impl Cluster<'_> {
-    pub(super) fn assign_group(&mut self, group: RscIx, prefer: Option<NodeIx>, stop_if_fail: bool) -> Option<NodeIx> {
+    pub(super) fn assign_group(
+        &mut self,
+        group: RscIx,
+        prefer: Option<NodeIx>,
+        stop_if_fail: bool,
+    ) -> Option<NodeIx> {
         if let Some(parent) = self.rscs[group].parent
             && !self.rscs[parent].assigning
         {

@@ -16,8 +16,7 @@ impl Cluster<'_> {
             place.count = 0;
         }
         let row = self.rscs[clone].allowed.clone();
-        let available =
-            self.nodes.keys().filter(|n| self.available(&row, *n)).count() as u32;
+        let available = self.nodes.keys().filter(|n| self.available(&row, *n)).count() as u32;
         let optimal = (max / available.max(1)).max(1);
         let order = self.sorted_instances(clone);
         let mut assigned = 0;
@@ -81,7 +80,14 @@ impl Cluster<'_> {
     }
 
     /// Keeps an instance where it is. Where it would rather be a place is reserved, for another instance may come there.
-    fn keep_instance(&mut self, clone: RscIx, instance: RscIx, node: NodeIx, per_node: u32, left: u32) -> bool {
+    fn keep_instance(
+        &mut self,
+        clone: RscIx,
+        instance: RscIx,
+        node: NodeIx,
+        per_node: u32,
+        left: u32,
+    ) -> bool {
         let saved = self.save_rows(instance);
         let counts = self.rscs[clone].allowed.clone();
         let mut kept = false;
@@ -160,7 +166,8 @@ impl Cluster<'_> {
     pub(super) fn sorted_instances(&mut self, clone: RscIx) -> Vec<RscIx> {
         let mut list = self.rscs[clone].children.clone();
         let rows: Vec<(RscIx, Row)> = list.iter().map(|i| (*i, self.row_with_wishes(*i))).collect();
-        let row = |i: RscIx| &rows.iter().find(|(r, _)| *r == i).expect("each instance has a row").1;
+        let row =
+            |i: RscIx| &rows.iter().find(|(r, _)| *r == i).expect("each instance has a row").1;
         list.sort_by(|a, b| self.compare_instances(clone, *a, *b, row(*a), row(*b)));
         list
     }
@@ -171,7 +178,14 @@ impl Cluster<'_> {
         self.rscs[first].allowed.clone()
     }
 
-    fn compare_instances(&self, clone: RscIx, a: RscIx, b: RscIx, row_a: &Row, row_b: &Row) -> Ordering {
+    fn compare_instances(
+        &self,
+        clone: RscIx,
+        a: RscIx,
+        b: RscIx,
+        row_a: &Row,
+        row_b: &Row,
+    ) -> Ordering {
         let nodes_a = self.running_nodes(a);
         let nodes_b = self.running_nodes(b);
         // Those that run on several nodes come first, then those that run.
@@ -182,7 +196,9 @@ impl Cluster<'_> {
             }
         }
         let (node_a, node_b) = (nodes_a.first().copied(), nodes_b.first().copied());
-        let ok = |node: Option<NodeIx>| node.is_some_and(|n| self.rscs[clone].allowed[n.0 as usize].listed);
+        let ok = |node: Option<NodeIx>| {
+            node.is_some_and(|n| self.rscs[clone].allowed[n.0 as usize].listed)
+        };
         let may = |node: Option<NodeIx>, row: &Row| node.is_some_and(|n| row[n.0 as usize].listed);
         let order = may(node_b, row_b).cmp(&may(node_a, row_a));
         if order != Ordering::Equal {

@@ -100,7 +100,12 @@ impl Cluster<'_> {
     }
 
     /// Assigns one resource, after those that it depends on.
-    pub(crate) fn assign(&mut self, rsc: RscIx, prefer: Option<NodeIx>, stop_if_fail: bool) -> Option<NodeIx> {
+    pub(crate) fn assign(
+        &mut self,
+        rsc: RscIx,
+        prefer: Option<NodeIx>,
+        stop_if_fail: bool,
+    ) -> Option<NodeIx> {
         match self.rscs[rsc].kind {
             Kind::Primitive => self.assign_primitive(rsc, prefer, stop_if_fail),
             Kind::Group => self.assign_group(rsc, prefer, stop_if_fail),

@@ -55,7 +55,8 @@ impl Cluster<'_> {
             if (col.score.abs() >= INFINITY) != mandatory {
                 continue;
             }
-            let fallible = col.dependent_role >= Some(Role::Promoted) || (col.score < 0 && col.score > -INFINITY);
+            let fallible = col.dependent_role >= Some(Role::Promoted)
+                || (col.score < 0 && col.score > -INFINITY);
             let saved = fallible.then(|| self.rscs[rsc].allowed.clone());
             self.assign(col.primary, None, true);
             self.apply_colocation(rsc, col.primary, ix);
@@ -74,7 +75,8 @@ impl Cluster<'_> {
             if (col.score.abs() >= INFINITY) != mandatory {
                 continue;
             }
-            if !self.has_influence(&col) || col.dependent_role == Some(crate::model::Role::Promoted) {
+            if !self.has_influence(&col) || col.dependent_role == Some(crate::model::Role::Promoted)
+            {
                 continue;
             }
             let factor = f64::from(col.score) / f64::from(INFINITY);
@@ -82,9 +84,9 @@ impl Cluster<'_> {
             let select = Select { active: true, ..Select::default() };
             self.rscs[rsc].allowed = row.clone();
             // A member of a group goes where the group goes.
-            let group = self.rscs[col.dependent].parent.filter(|p| {
-                self.rscs[*p].kind == Kind::Group && self.rscs[rsc].parent != Some(*p)
-            });
+            let group = self.rscs[col.dependent]
+                .parent
+                .filter(|p| self.rscs[*p].kind == Kind::Group && self.rscs[rsc].parent != Some(*p));
             let source = group.unwrap_or(col.dependent);
             self.add_wishes(source, rsc, &mut row, Some(ix), factor, select);
             self.rscs[rsc].allowed = row;

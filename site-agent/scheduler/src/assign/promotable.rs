@@ -131,7 +131,9 @@ impl<'a> Cluster<'a> {
         let mut score = -1;
         if let Some(node) = node {
             score = self.promotion_score(instance, node).unwrap_or(-1);
-            if self.rscs[instance].kind == Kind::Group && self.promotion_score(instance, node).is_none() {
+            if self.rscs[instance].kind == Kind::Group
+                && self.promotion_score(instance, node).is_none()
+            {
                 score = -1;
             }
         }
@@ -233,7 +235,8 @@ impl<'a> Cluster<'a> {
                 continue;
             }
             let factor = f64::from(col.score) / f64::from(INFINITY);
-            let select = super::colocation::Select { active: true, positive: true, ..Default::default() };
+            let select =
+                super::colocation::Select { active: true, positive: true, ..Default::default() };
             self.add_wishes(col.dependent, clone, row, Some(ix), factor, select);
         }
     }
@@ -271,7 +274,12 @@ impl<'a> Cluster<'a> {
     }
 
     /// Colocation of something with a clone: with the instance on the same node, or with the nodes of all.
-    pub(super) fn apply_with_clone(&mut self, dependent: RscIx, clone: RscIx, ix: crate::arena::ColIx) {
+    pub(super) fn apply_with_clone(
+        &mut self,
+        dependent: RscIx,
+        clone: RscIx,
+        ix: crate::arena::ColIx,
+    ) {
         if self.rscs[clone].provisional {
             return;
         }
@@ -285,9 +293,11 @@ impl<'a> Cluster<'a> {
             self.promoted_with_promoted(dependent, clone, &col);
             return;
         }
-        let dependent_clone = self.rscs[dependent].parent.filter(|p| self.rscs[*p].kind == Kind::Clone);
+        let dependent_clone =
+            self.rscs[dependent].parent.filter(|p| self.rscs[*p].kind == Kind::Clone);
         let interleave = dependent_clone.is_some_and(|p| {
-            self.rscs[p].interleave && self.rscs[clone].clone_node_max == self.rscs[p].clone_node_max
+            self.rscs[p].interleave
+                && self.rscs[clone].clone_node_max == self.rscs[p].clone_node_max
         });
         if interleave && col.score >= INFINITY && self.rscs[dependent].provisional {
             let instances: Vec<(RscIx, NodeIx)> = self.rscs[clone]

@@ -40,7 +40,8 @@ impl<'a> Cluster<'a> {
         let mut fits_all = false;
         for node in self.nodes.keys() {
             let place = row[node.0 as usize];
-            if place.listed && place.score >= 0 && self.usable(node) && self.has_room(node, &needs) {
+            if place.listed && place.score >= 0 && self.usable(node) && self.has_room(node, &needs)
+            {
                 fits_all = true;
             }
         }
@@ -157,18 +158,37 @@ impl<'a> Cluster<'a> {
     }
 
     fn wishes_of(&mut self, rsc: RscIx) -> Vec<Place> {
-        let mut row = vec![Place { score: 0, ..self.empty_row().first().copied().unwrap_or(Place {
-            listed: true, score: 0, discover: crate::model::Discover::Always, count: 0,
-        }) }; self.nodes.len()];
+        let mut row = vec![
+            Place {
+                score: 0,
+                ..self.empty_row().first().copied().unwrap_or(Place {
+                    listed: true,
+                    score: 0,
+                    discover: crate::model::Discover::Always,
+                    count: 0,
+                })
+            };
+            self.nodes.len()
+        ];
         for place in &mut row {
             place.listed = true;
         }
         let select = super::colocation::Select::default();
-        self.add_wishes(rsc, rsc, &mut row, None, 1.0, super::colocation::Select { positive: false, ..select });
+        self.add_wishes(
+            rsc,
+            rsc,
+            &mut row,
+            None,
+            1.0,
+            super::colocation::Select { positive: false, ..select },
+        );
         if self.rscs[rsc].kind == Kind::Primitive {
             for (i, place) in row.iter_mut().enumerate() {
                 let own = self.rscs[rsc].allowed[i];
-                place.score = crate::words::add_scores(place.score, if own.listed { own.score } else { -INFINITY });
+                place.score = crate::words::add_scores(
+                    place.score,
+                    if own.listed { own.score } else { -INFINITY },
+                );
             }
         }
         row

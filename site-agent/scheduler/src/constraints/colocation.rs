@@ -30,7 +30,15 @@ impl<'a> Cluster<'a> {
         let role = |name: &str| xml.attr(name).and_then(Role::parse);
         for d in &dependents {
             for p in &primaries {
-                self.colocate(xml, *d, *p, role("rsc-role"), role("with-rsc-role"), score, influence);
+                self.colocate(
+                    xml,
+                    *d,
+                    *p,
+                    role("rsc-role"),
+                    role("with-rsc-role"),
+                    score,
+                    influence,
+                );
             }
         }
     }
@@ -104,7 +112,13 @@ impl<'a> Cluster<'a> {
             .collect()
     }
 
-    fn colocate_within(&mut self, xml: Element<'a>, set: Element<'a>, default: i32, influence: Option<bool>) {
+    fn colocate_within(
+        &mut self,
+        xml: Element<'a>,
+        set: Element<'a>,
+        default: i32,
+        influence: Option<bool>,
+    ) {
         let score = set.attr("score").and_then(words::score).unwrap_or(default);
         if score == 0 {
             return;
@@ -142,7 +156,8 @@ impl<'a> Cluster<'a> {
         if score == 0 {
             return;
         }
-        let sequential = |s: Element<'a>| s.attr("sequential").and_then(words::boolean) != Some(false);
+        let sequential =
+            |s: Element<'a>| s.attr("sequential").and_then(words::boolean) != Some(false);
         let role = |s: Element<'a>| s.attr("role").and_then(Role::parse);
         let dependents = self.set_members(one);
         let primaries = self.set_members(other);
@@ -185,7 +200,10 @@ impl<'a> Cluster<'a> {
                 continue;
             }
             let children = self.rscs[group].children.clone();
-            let colocated = self.rscs[group].meta.get("collocated").is_none_or(|w| words::boolean(w) != Some(false));
+            let colocated = self.rscs[group]
+                .meta
+                .get("collocated")
+                .is_none_or(|w| words::boolean(w) != Some(false));
             if !colocated {
                 continue;
             }

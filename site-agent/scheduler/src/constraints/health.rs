@@ -69,12 +69,15 @@ impl Cluster<'_> {
                 let mut sum = scores.base;
                 for (name, value) in &self.nodes[node].attributes {
                     if name.starts_with("#health") {
-                        sum = add_scores(sum, match value.as_ref() {
-                            "red" => scores.red,
-                            "yellow" => scores.yellow,
-                            "green" => scores.green,
-                            number => words::score(number).unwrap_or(0),
-                        });
+                        sum = add_scores(
+                            sum,
+                            match value.as_ref() {
+                                "red" => scores.red,
+                                "yellow" => scores.yellow,
+                                "green" => scores.green,
+                                number => words::score(number).unwrap_or(0),
+                            },
+                        );
                     }
                 }
                 (node, sum)
@@ -82,7 +85,10 @@ impl Cluster<'_> {
             .filter(|(_, sum)| *sum != 0)
             .collect();
         for rsc in self.top.clone() {
-            let allow = self.rscs[rsc].meta.get("allow-unhealthy-nodes").is_some_and(|w| words::is_true(Some(w)));
+            let allow = self.rscs[rsc]
+                .meta
+                .get("allow-unhealthy-nodes")
+                .is_some_and(|w| words::is_true(Some(w)));
             if allow {
                 continue;
             }

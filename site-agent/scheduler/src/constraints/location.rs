@@ -27,7 +27,9 @@ impl<'a> Cluster<'a> {
             let Some(set) = self.source.resolve(set) else { continue };
             let set_role = set.attr("role").and_then(Role::parse).or(role);
             for reference in set.children_named("resource_ref") {
-                for rsc in reference.id().map(|id| self.constraint_resources(id)).unwrap_or_default() {
+                for rsc in
+                    reference.id().map(|id| self.constraint_resources(id)).unwrap_or_default()
+                {
                     self.location_of(xml, rsc, set_role, &[]);
                 }
             }
@@ -61,7 +63,13 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    fn location_of(&mut self, xml: Element<'a>, rsc: RscIx, role: Option<Role>, captures: &[String]) {
+    fn location_of(
+        &mut self,
+        xml: Element<'a>,
+        rsc: RscIx,
+        role: Option<Role>,
+        captures: &[String],
+    ) {
         let discover = match xml.attr("resource-discovery") {
             Some("never") => Discover::Never,
             Some("exclusive") => Discover::Exclusive,
@@ -102,7 +110,12 @@ impl<'a> Cluster<'a> {
     }
 
     /// Which nodes a rule chooses, with what score.
-    fn rule_scores(&self, rule: Element<'a>, rsc: RscIx, captures: &[String]) -> Vec<(NodeIx, i32)> {
+    fn rule_scores(
+        &self,
+        rule: Element<'a>,
+        rsc: RscIx,
+        captures: &[String],
+    ) -> Vec<(NodeIx, i32)> {
         let fixed = match (rule.attr("score"), rule.attr("score-attribute")) {
             (Some(word), _) => Some(words::score(word).unwrap_or(0)),
             (None, Some(_)) => None,

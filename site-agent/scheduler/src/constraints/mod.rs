@@ -56,7 +56,9 @@ impl<'a> Cluster<'a> {
         for name in names.into_iter().flatten() {
             let more = match self.constraint_resource(name) {
                 Some(rsc) => vec![rsc],
-                None if *name != id && self.templates.contains_key(name) => self.constraint_resources(name),
+                None if *name != id && self.templates.contains_key(name) => {
+                    self.constraint_resources(name)
+                }
                 None => Vec::new(),
             };
             for rsc in more {

@@ -71,7 +71,14 @@ impl<'a> Cluster<'a> {
         let require_all = xml.attr("require-all").and_then(words::boolean) != Some(false);
         for f in self.constraint_resources(first) {
             for t in self.constraint_resources(then) {
-                self.order_pair(xml, (f, first_task), (t, then_task), kind, symmetrical, require_all);
+                self.order_pair(
+                    xml,
+                    (f, first_task),
+                    (t, then_task),
+                    kind,
+                    symmetrical,
+                    require_all,
+                );
             }
         }
     }
@@ -96,7 +103,13 @@ impl<'a> Cluster<'a> {
             u32::from(!require_all)
         };
         if minimum > 0 && matches!(first_task, Task::Start | Task::Promote) {
-            self.order_enough(constraint_id(xml), (first, first_task), (then, then_task), forward, minimum);
+            self.order_enough(
+                constraint_id(xml),
+                (first, first_task),
+                (then, then_task),
+                forward,
+                minimum,
+            );
         } else {
             self.order(End::Op(first, first_task, 0), End::Op(then, then_task, 0), forward);
         }
@@ -126,9 +139,17 @@ impl<'a> Cluster<'a> {
         self.actions[gate].requires_any = true;
         self.actions[gate].required_before = minimum;
         for instance in self.rscs[first].children.clone() {
-            self.order(End::Op(instance, first_task, 0), End::Action(gate), flag::MIN_RUNNABLE | flag::FIRST_IMPLIES_THEN & forward);
+            self.order(
+                End::Op(instance, first_task, 0),
+                End::Action(gate),
+                flag::MIN_RUNNABLE | flag::FIRST_IMPLIES_THEN & forward,
+            );
         }
-        self.order(End::Action(gate), End::Op(then, then_task, 0), flag::ORDERED | flag::UNRUNNABLE_BLOCKS);
+        self.order(
+            End::Action(gate),
+            End::Op(then, then_task, 0),
+            flag::ORDERED | flag::UNRUNNABLE_BLOCKS,
+        );
     }
 
     /// Adds an ordering.

@@ -39,8 +39,10 @@ impl<'a> Cluster<'a> {
         let mut previous: Option<Set> = None;
         for element in sets {
             let set = self.read_set(*element);
-            let set_kind = element.attr("kind").map_or(kind, |_| super::ordering::strictness(*element));
-            let set_symmetrical = element.attr("symmetrical").and_then(words::boolean).unwrap_or(symmetrical);
+            let set_kind =
+                element.attr("kind").map_or(kind, |_| super::ordering::strictness(*element));
+            let set_symmetrical =
+                element.attr("symmetrical").and_then(words::boolean).unwrap_or(symmetrical);
             self.order_within(&set, set_kind, set_symmetrical && kind != Strictness::Serialize);
             if let Some(before) = &previous {
                 self.order_between(constraint_id(xml), before, &set, kind, symmetrical);
@@ -88,18 +90,34 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    fn order_between(&mut self, id: &str, one: &Set, other: &Set, kind: Strictness, symmetrical: bool) {
+    fn order_between(
+        &mut self,
+        id: &str,
+        one: &Set,
+        other: &Set,
+        kind: Strictness,
+        symmetrical: bool,
+    ) {
         let symmetry = if symmetrical { Symmetry::Forward } else { Symmetry::OneWay };
         let forward = flags(kind, one.task, symmetry);
         if !one.require_all {
-            let gate = self.pseudo_action(&format!("one-or-more:{id}:{}", self.pseudo_actions.len()));
+            let gate =
+                self.pseudo_action(&format!("one-or-more:{id}:{}", self.pseudo_actions.len()));
             self.actions[gate].requires_any = true;
             self.actions[gate].required_before = 1;
             for member in &one.members {
-                self.order(End::Op(*member, one.task, 0), End::Action(gate), flag::MIN_RUNNABLE | flag::FIRST_IMPLIES_THEN & forward);
+                self.order(
+                    End::Op(*member, one.task, 0),
+                    End::Action(gate),
+                    flag::MIN_RUNNABLE | flag::FIRST_IMPLIES_THEN & forward,
+                );
             }
             for member in &other.members {
-                self.order(End::Action(gate), End::Op(*member, other.task, 0), flag::ORDERED | flag::UNRUNNABLE_BLOCKS);
+                self.order(
+                    End::Action(gate),
+                    End::Op(*member, other.task, 0),
+                    flag::ORDERED | flag::UNRUNNABLE_BLOCKS,
+                );
             }
         } else {
             for a in one.edge(true) {
@@ -108,7 +126,9 @@ impl<'a> Cluster<'a> {
                 }
             }
         }
-        if symmetrical && let (Some(undo_one), Some(undo_other)) = (one.task.inverse(), other.task.inverse()) {
+        if symmetrical
+            && let (Some(undo_one), Some(undo_other)) = (one.task.inverse(), other.task.inverse())
+        {
             let backward = flags(kind, undo_other, Symmetry::Backward);
             let (mut firsts, mut thens) = (other.edge(false), one.edge(true));
             if !one.require_all {

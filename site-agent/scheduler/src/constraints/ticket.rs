@@ -23,7 +23,9 @@ impl<'a> Cluster<'a> {
             let Some(set) = self.source.resolve(set) else { continue };
             let role = set.attr("role").and_then(Role::parse);
             for reference in set.children_named("resource_ref") {
-                for rsc in reference.id().map(|id| self.constraint_resources(id)).unwrap_or_default() {
+                for rsc in
+                    reference.id().map(|id| self.constraint_resources(id)).unwrap_or_default()
+                {
                     self.use_ticket(xml, ticket, rsc, role, policy);
                 }
             }
@@ -115,7 +117,8 @@ impl<'a> Cluster<'a> {
     pub(crate) fn ticket_denies_promotion(&self, mut rsc: RscIx) -> bool {
         loop {
             let denied = self.rscs[rsc].tickets.iter().any(|t| {
-                let state = self.tickets.get(self.ticket_uses[*t].ticket).cloned().unwrap_or_default();
+                let state =
+                    self.tickets.get(self.ticket_uses[*t].ticket).cloned().unwrap_or_default();
                 !state.granted || state.standby
             });
             if denied {

@@ -16,7 +16,8 @@ impl Cluster<'_> {
         };
         match a.task {
             Task::Fence => {
-                let op = a.meta.iter().find(|(k, _)| k == "stonith_action").map_or("reboot", |(_, v)| v);
+                let op =
+                    a.meta.iter().find(|(k, _)| k == "stonith_action").map_or("reboot", |(_, v)| v);
                 format!("stonith '{op}'{node}")
             }
             Task::Cancel => format!("Cancel {}{node}", a.key),
@@ -33,7 +34,8 @@ impl Cluster<'_> {
             if self.in_graph(ix) {
                 return Some("style=bold color=\"green\"");
             }
-            let managed = a.rsc.is_none_or(|r| self.rscs[r].managed || !self.rscs[r].children.is_empty());
+            let managed =
+                a.rsc.is_none_or(|r| self.rscs[r].managed || !self.rscs[r].children.is_empty());
             if !a.optional && managed {
                 return Some("style=dashed color=\"red\"");
             }
@@ -51,7 +53,10 @@ impl Cluster<'_> {
                 }
                 let both = self.in_graph(ix) && self.in_graph(edge.other);
                 let style = if both { "bold" } else { "dashed" };
-                lines.insert(format!("\"{}\" -> \"{then}\" [ style = {style}]", self.dot_name(edge.other)));
+                lines.insert(format!(
+                    "\"{}\" -> \"{then}\" [ style = {style}]",
+                    self.dot_name(edge.other)
+                ));
             }
         }
         let mut out = String::from(" digraph \"g\" {\n");

@@ -55,7 +55,8 @@ impl Cluster<'_> {
             return false;
         }
         let (f, t) = (&self.actions[first], &self.actions[then]);
-        if flags & flag::SAME_NODE != 0 && f.node.is_some() && t.node.is_some() && f.node != t.node {
+        if flags & flag::SAME_NODE != 0 && f.node.is_some() && t.node.is_some() && f.node != t.node
+        {
             return false;
         }
         if flags & flag::FIRST_NOT_MIGRATABLE != 0 && f.migratable {
@@ -66,7 +67,11 @@ impl Cluster<'_> {
             return false;
         }
         if flags & flag::LOAD != 0 {
-            let wanted = if t.task == Task::MigrateTo { t.rsc.and_then(|r| self.rscs[r].assigned) } else { t.node };
+            let wanted = if t.task == Task::MigrateTo {
+                t.rsc.and_then(|r| self.rscs[r].assigned)
+            } else {
+                t.node
+            };
             if f.node != wanted || f.optional || wanted.is_none() {
                 return false;
             }
@@ -98,7 +103,10 @@ impl Cluster<'_> {
     /// Of two orders that contradict each other only because they are not to run at once, one goes.
     fn break_serial_loops(&self, graph: &mut Graph) {
         let serial = |first: ActIx, then: ActIx| {
-            self.actions[then].before.iter().any(|e| e.other == first && e.flags & flag::SERIALIZE != 0)
+            self.actions[then]
+                .before
+                .iter()
+                .any(|e| e.other == first && e.flags & flag::SERIALIZE != 0)
         };
         let mut place = vec![usize::MAX; self.actions.len()];
         for (i, s) in graph.synapses.iter().enumerate() {

@@ -106,8 +106,11 @@ impl<'a> Cluster<'a> {
         let place = !a.pseudo || a.task == Task::Fence;
         if place && let Some(node) = a.node {
             let n = &self.nodes[node];
-            let _ = write!(out, " on_node=\"{}\" on_node_uuid=\"{}\"", escape(&n.name), escape(&n.id));
-            if n.is_remote() && let Some(router) = self.router(ix) {
+            let _ =
+                write!(out, " on_node=\"{}\" on_node_uuid=\"{}\"", escape(&n.name), escape(&n.id));
+            if n.is_remote()
+                && let Some(router) = self.router(ix)
+            {
                 let _ = write!(out, " router_node=\"{}\"", escape(&self.nodes[router].name));
             }
         }
@@ -180,7 +183,9 @@ impl<'a> Cluster<'a> {
             if a.interval > 0 {
                 add("interval", a.interval.to_string());
             }
-            if let Some(clone) = self.clone_above(rsc).filter(|_| self.rscs[rsc].kind != Kind::Group) {
+            if let Some(clone) =
+                self.clone_above(rsc).filter(|_| self.rscs[rsc].kind != Kind::Group)
+            {
                 let c = &self.rscs[clone];
                 if let Some(n) = self.rscs[rsc].instance {
                     add("clone", n.to_string());
@@ -225,12 +230,17 @@ impl<'a> Cluster<'a> {
     fn write_downed(&self, out: &mut String, a: &Action<'a>) {
         let Some(node) = a.node else { return };
         let n = &self.nodes[node];
-        let off = a.task == Task::Fence && !a.meta.iter().any(|(k, v)| k == "stonith_action" && v == "on");
+        let off = a.task == Task::Fence
+            && !a.meta.iter().any(|(k, v)| k == "stonith_action" && v == "on");
         let stops_remote = a.task == Task::Stop
             && a.rsc.is_some_and(|r| self.rscs[r].remote_node.is_some())
             && !a.pseudo;
         if off && n.kind != NodeKind::Guest || a.task == Task::Shutdown {
-            let _ = writeln!(out, "          <downed>\n            <node id=\"{}\"/>\n          </downed>", escape(&n.id));
+            let _ = writeln!(
+                out,
+                "          <downed>\n            <node id=\"{}\"/>\n          </downed>",
+                escape(&n.id)
+            );
         } else if stops_remote && let Some(remote) = a.rsc.and_then(|r| self.rscs[r].remote_node) {
             let _ = writeln!(
                 out,

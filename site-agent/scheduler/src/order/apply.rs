@@ -29,7 +29,9 @@ impl Cluster<'_> {
                     let mut flags = order.flags;
                     // What was left behind by a migration is stopped without a start to follow.
                     let a = &self.actions[first];
-                    if a.rsc == Some(rsc) && a.node.is_some_and(|n| self.rscs[rsc].dangling.contains(&n)) {
+                    if a.rsc == Some(rsc)
+                        && a.node.is_some_and(|n| self.rscs[rsc].dangling.contains(&n))
+                    {
                         flags &= !flag::FIRST_IMPLIES_THEN;
                     }
                     for then in self.find_actions(rsc, task, interval) {
@@ -123,7 +125,8 @@ impl Cluster<'_> {
                     add((first, Task::MigrateFrom), (then, Task::MigrateTo), flags);
                 }
                 if moves(then) {
-                    let flags = if moves(first) { flags | flag::FIRST_NOT_MIGRATABLE } else { flags };
+                    let flags =
+                        if moves(first) { flags | flag::FIRST_NOT_MIGRATABLE } else { flags };
                     add((first, Task::Start), (then, Task::MigrateTo), flags);
                 }
             }
@@ -214,8 +217,11 @@ impl Cluster<'_> {
 
     fn stops_that_follow(&self, own: RscIx, firsts: &[ActIx]) -> Vec<ActIx> {
         let mut seen: Vec<ActIx> = Vec::new();
-        let mut stack: Vec<ActIx> =
-            firsts.iter().copied().filter(|a| matches!(self.actions[*a].task, Task::Start | Task::Promote)).collect();
+        let mut stack: Vec<ActIx> = firsts
+            .iter()
+            .copied()
+            .filter(|a| matches!(self.actions[*a].task, Task::Start | Task::Promote))
+            .collect();
         let mut found = Vec::new();
         while let Some(at) = stack.pop() {
             if seen.contains(&at) {
@@ -224,7 +230,9 @@ impl Cluster<'_> {
             seen.push(at);
             let a = &self.actions[at];
             let Some(rsc) = a.rsc else { continue };
-            if self.rscs[rsc].kind != Kind::Primitive && matches!(a.task, Task::Start | Task::Promote) {
+            if self.rscs[rsc].kind != Kind::Primitive
+                && matches!(a.task, Task::Start | Task::Promote)
+            {
                 stack.extend(self.find_action(rsc, a.task.completion(), None));
                 if !self.is_within(own, rsc) {
                     for child in &self.rscs[rsc].children {

@@ -27,10 +27,7 @@ impl Cluster<'_> {
             let seen = self.seen_instances(ix, rsc, task, node);
             return Seen { runnable: seen.runnable && own.runnable, ..seen };
         }
-        if !matches!(
-            a.task.beginning(),
-            Task::Start | Task::Stop | Task::Promote | Task::Demote
-        ) {
+        if !matches!(a.task.beginning(), Task::Start | Task::Stop | Task::Promote | Task::Demote) {
             return own;
         }
         match self.rscs[rsc].kind {

@@ -9,7 +9,9 @@ use crate::model::{Kind, Role};
 impl Cluster<'_> {
     /// Whether an edge between two clones goes by instances.
     pub(super) fn interleaves(&self, first: ActIx, then: ActIx) -> bool {
-        let (Some(a), Some(b)) = (self.actions[first].rsc, self.actions[then].rsc) else { return false };
+        let (Some(a), Some(b)) = (self.actions[first].rsc, self.actions[then].rsc) else {
+            return false;
+        };
         if a == b || self.rscs[a].kind != Kind::Clone || self.rscs[b].kind != Kind::Clone {
             return false;
         }
@@ -28,20 +30,27 @@ impl Cluster<'_> {
         work: &mut Work,
     ) -> Changed {
         let mut changed = Changed::default();
-        let (Some(a), Some(b)) = (self.actions[first].rsc, self.actions[then].rsc) else { return changed };
+        let (Some(a), Some(b)) = (self.actions[first].rsc, self.actions[then].rsc) else {
+            return changed;
+        };
         let first_task = self.actions[first].task.beginning();
         let then_task = self.actions[then].task;
         let current = matches!(first_task, Task::Stop | Task::Demote);
         for instance in self.rscs[b].children.clone() {
             let Some(partner) = self.compatible(instance, a, current) else {
                 let blocks = bit == flag::UNRUNNABLE_BLOCKS || bit == flag::THEN_IMPLIES_FIRST;
-                if !current && blocks && !self.rscs[instance].assigned_all.is_empty() | self.rscs[instance].assigned.is_some() {
+                if !current
+                    && blocks
+                    && !self.rscs[instance].assigned_all.is_empty()
+                        | self.rscs[instance].assigned.is_some()
+                {
                     self.give_up(instance, work);
                     changed.then = true;
                 }
                 continue;
             };
-            let one = self.find_action(partner, first_task.for_instance(&self.rscs[partner].kind, true), node)
+            let one = self
+                .find_action(partner, first_task.for_instance(&self.rscs[partner].kind, true), node)
                 .or_else(|| self.find_action(partner, first_task, node));
             let other = self.find_action(instance, then_task, node);
             let (Some(one), Some(other)) = (one, other) else { continue };
@@ -55,7 +64,8 @@ impl Cluster<'_> {
     }
 
     fn link_new(&mut self, first: ActIx, then: ActIx, flags: u32, work: &mut Work) {
-        let present = self.actions[then].before.iter().any(|e| e.other == first && e.flags == flags);
+        let present =
+            self.actions[then].before.iter().any(|e| e.other == first && e.flags == flags);
         if !present {
             self.link(first, then, flags);
             work.push(then);
@@ -76,7 +86,9 @@ impl Cluster<'_> {
             for ix in self.rsc_actions[part.0 as usize].clone() {
                 let a = &mut self.actions[ix];
                 match a.task {
-                    Task::Start | Task::Promote | Task::Monitor if a.interval > 0 || a.task != Task::Monitor => {
+                    Task::Start | Task::Promote | Task::Monitor
+                        if a.interval > 0 || a.task != Task::Monitor =>
+                    {
                         a.runnable = false;
                         work.push(ix);
                         for after in self.actions[ix].after.clone() {

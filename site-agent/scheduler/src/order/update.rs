@@ -176,7 +176,14 @@ impl Cluster<'_> {
     }
 
     /// One edge, flag by flag.
-    fn update_pair(&mut self, first: ActIx, then: ActIx, seen: Seen, flags: u32, work: &mut Work) -> Changed {
+    fn update_pair(
+        &mut self,
+        first: ActIx,
+        then: ActIx,
+        seen: Seen,
+        flags: u32,
+        work: &mut Work,
+    ) -> Changed {
         let mut changed = Changed::default();
         let mut node = self.actions[then].node;
         let mut flags = flags;
@@ -201,7 +208,8 @@ impl Cluster<'_> {
                 continue;
             }
             if bit == flag::NESTED_PROBE {
-                let running = self.actions[first].rsc.is_some_and(|r| !self.rscs[r].running_on.is_empty());
+                let running =
+                    self.actions[first].rsc.is_some_and(|r| !self.rscs[r].running_on.is_empty());
                 if running {
                     continue;
                 }
@@ -213,7 +221,10 @@ impl Cluster<'_> {
                     continue;
                 }
             }
-            if bit == flag::THEN_IMPLIES_FIRST && self.is_primitive_action(first) && self.actions[then].rsc.is_some() {
+            if bit == flag::THEN_IMPLIES_FIRST
+                && self.is_primitive_action(first)
+                && self.actions[then].rsc.is_some()
+            {
                 changed.add(self.update_primitive(first, then, seen, filter, bit, work));
                 continue;
             }
@@ -226,7 +237,15 @@ impl Cluster<'_> {
             }
         }
         if flags & flag::ORDERED != 0 && self.interleaves(first, then) {
-            changed.add(self.update_ordered(first, then, node, seen, Filter::Runnable, flag::ORDERED, work));
+            changed.add(self.update_ordered(
+                first,
+                then,
+                node,
+                seen,
+                Filter::Runnable,
+                flag::ORDERED,
+                work,
+            ));
         }
         changed.add(self.hold_stop(first, then, flags));
         if flags & flag::SHOWS_THEN != 0 && !seen.optional {
@@ -242,7 +261,8 @@ impl Cluster<'_> {
     fn hold_stop(&mut self, first: ActIx, then: ActIx, flags: u32) -> Changed {
         let firm = flags & (flag::FIRST_IMPLIES_THEN | flag::THEN_IMPLIES_FIRST) != 0;
         let (f, t) = (&self.actions[first], &self.actions[then]);
-        let apart = f.rsc.zip(t.rsc).is_some_and(|(a, b)| !self.is_within(b, a) && !self.is_within(a, b));
+        let apart =
+            f.rsc.zip(t.rsc).is_some_and(|(a, b)| !self.is_within(b, a) && !self.is_within(a, b));
         let both = f.task == Task::Stop && t.task == Task::Stop && apart;
         let mut changed = Changed::default();
         if firm && both && !f.optional && !f.runnable && !t.optional && t.runnable {
@@ -274,7 +294,9 @@ impl Cluster<'_> {
                 self.actions[then].runnable = false;
                 changed.then = true;
             }
-            flag::THEN_IMPLIES_FIRST if !self.actions[then].optional && self.actions[first].optional => {
+            flag::THEN_IMPLIES_FIRST
+                if !self.actions[then].optional && self.actions[first].optional =>
+            {
                 self.actions[first].optional = false;
                 changed.first = true;
             }
@@ -333,7 +355,13 @@ impl Cluster<'_> {
         }
     }
 
-    pub(super) fn queue_changes(&self, first: ActIx, then: ActIx, changed: Changed, work: &mut Work) {
+    pub(super) fn queue_changes(
+        &self,
+        first: ActIx,
+        then: ActIx,
+        changed: Changed,
+        work: &mut Work,
+    ) {
         if changed.then {
             work.push(then);
             self.push_after(then, work);
@@ -367,7 +395,8 @@ impl Cluster<'_> {
                 }
             }
             flag::PROMOTED_IMPLIES_FIRST => {
-                let promoted = self.actions[then].rsc.is_some_and(|r| self.rscs[r].role == Role::Promoted);
+                let promoted =
+                    self.actions[then].rsc.is_some_and(|r| self.rscs[r].role == Role::Promoted);
                 if promoted && !self.actions[then].optional {
                     self.actions[first].optional = false;
                 }
@@ -398,7 +427,10 @@ impl Cluster<'_> {
             flag::RESTART => self.update_restart(first, then),
             _ => {}
         }
-        let changed = Changed { first: old_first != self.flags_of(first), then: old_then != self.flags_of(then) };
+        let changed = Changed {
+            first: old_first != self.flags_of(first),
+            then: old_then != self.flags_of(then),
+        };
         if changed.then {
             self.explain(first, then, bit);
             self.push_after(then, work);
@@ -429,7 +461,9 @@ impl Cluster<'_> {
             if role >= Role::Started && task == Task::Start {
                 let here = self.actions[then].node;
                 let running = &self.rscs[rsc].running_on;
-                if self.rscs[rsc].kind != Kind::Primitive || running.len() == 1 && running.first().copied() == here {
+                if self.rscs[rsc].kind != Kind::Primitive
+                    || running.len() == 1 && running.first().copied() == here
+                {
                     return;
                 }
             }
@@ -444,7 +478,8 @@ impl Cluster<'_> {
         let same = s.rsc.is_some() && s.rsc == self.actions[stop].rsc;
         let managed = s.rsc.is_some_and(|r| self.rscs[r].managed);
         let needed = !s.optional;
-        let impossible = !s.runnable && managed && same && !self.rscs[s.rsc.expect("checked above")].start_stays;
+        let impossible =
+            !s.runnable && managed && same && !self.rscs[s.rsc.expect("checked above")].start_stays;
         if !needed && !impossible {
             return;
         }
@@ -519,7 +554,11 @@ impl Cluster<'_> {
                 if promote != (c.primary_role == Some(Role::Promoted)) {
                     continue;
                 }
-                let wanted = if c.dependent_role == Some(Role::Promoted) { Task::Promote } else { Task::Start };
+                let wanted = if c.dependent_role == Some(Role::Promoted) {
+                    Task::Promote
+                } else {
+                    Task::Start
+                };
                 let dependent = c.dependent;
                 self.block_tree(dependent, wanted, ix, work);
             }

@@ -23,7 +23,9 @@ pub(crate) fn apply(doc: &mut Document, request: &Request) -> Result<String, Err
     for node in &request.up {
         let _ = writeln!(text, "  * Bringing node {node} online");
         let state = node_state(doc, node)?;
-        for (k, v) in [("in_ccm", "true"), ("crmd", "online"), ("join", "member"), ("expected", "member")] {
+        for (k, v) in
+            [("in_ccm", "true"), ("crmd", "online"), ("join", "member"), ("expected", "member")]
+        {
             doc.set(state, k, v);
         }
     }
@@ -31,7 +33,8 @@ pub(crate) fn apply(doc: &mut Document, request: &Request) -> Result<String, Err
         let _ = writeln!(text, "  * Taking node {node} offline");
         let state = node_state(doc, node)?;
         play::set_down(doc, state);
-        let lrm: Vec<NodeId> = doc.element(state).children_named("lrm").map(|l| l.node_id()).collect();
+        let lrm: Vec<NodeId> =
+            doc.element(state).children_named("lrm").map(|l| l.node_id()).collect();
         for l in lrm {
             doc.remove(l);
         }
@@ -77,8 +80,11 @@ fn set_ticket(doc: &mut Document, ticket: &str, attribute: &str, value: &str) {
     let root = doc.root().node_id();
     let status = child(doc, root, "status");
     let tickets = child(doc, status, "tickets");
-    let found =
-        doc.element(tickets).children_named("ticket_state").find(|t| t.id() == Some(ticket)).map(|t| t.node_id());
+    let found = doc
+        .element(tickets)
+        .children_named("ticket_state")
+        .find(|t| t.id() == Some(ticket))
+        .map(|t| t.node_id());
     let state = found.unwrap_or_else(|| {
         let t = doc.create(tickets, "ticket_state");
         doc.set(t, "id", ticket);
@@ -125,18 +131,24 @@ fn inject_result(doc: &mut Document, spec: &str, text: &mut String) -> Result<()
     let rc: i32 = rc.parse().map_err(|_| bad())?;
     let (head, interval) = key.rsplit_once('_').ok_or_else(bad)?;
     let interval: u64 = interval.parse().map_err(|_| bad())?;
-    let tasks = ["_migrate_to", "_migrate_from", "_start", "_stop", "_monitor", "_promote", "_demote"];
+    let tasks =
+        ["_migrate_to", "_migrate_from", "_start", "_stop", "_monitor", "_promote", "_demote"];
     let (rsc, task) = tasks
         .iter()
         .find_map(|t| head.strip_suffix(t).map(|r| (r, t.trim_start_matches('_'))))
         .ok_or_else(bad)?;
     node_state(doc, node)?;
     let base = crate::unpack::fail_count::base_name(rsc);
-    let found = doc.root().child("configuration").and_then(|c| c.child("resources")).and_then(|r| {
-        r.descendants().find(|e| e.name() == "primitive" && (e.id() == Some(rsc) || e.id() == Some(base)))
-    });
+    let found =
+        doc.root().child("configuration").and_then(|c| c.child("resources")).and_then(|r| {
+            r.descendants()
+                .find(|e| e.name() == "primitive" && (e.id() == Some(rsc) || e.id() == Some(base)))
+        });
     let Some(primitive) = found else {
-        return Err(Error::Invalid { what: "no such resource".into(), place: format!("op-inject {spec}") });
+        return Err(Error::Invalid {
+            what: "no such resource".into(),
+            place: format!("op-inject {spec}"),
+        });
     };
     let word = |name: &str| primitive.attr(name).unwrap_or("").to_owned();
     let record = Record {

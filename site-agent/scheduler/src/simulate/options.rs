@@ -74,7 +74,9 @@ pub enum Usage {
     #[error("option {0} needs a value; see --help")]
     Value(String),
     /// An option that this program does not do.
-    #[error("{0} is not supported here; read the CIB from a file with --xml-file, or from standard input with --xml-pipe")]
+    #[error(
+        "{0} is not supported here; read the CIB from a file with --xml-file, or from standard input with --xml-pipe"
+    )]
     Refused(&'static str),
     /// Nothing to read.
     #[error("no input; give --xml-file FILE or --xml-pipe")]
@@ -191,7 +193,11 @@ impl Request {
         Ok(request)
     }
 
-    fn shorts(&mut self, shorts: &str, args: &mut dyn Iterator<Item = String>) -> Result<(), Usage> {
+    fn shorts(
+        &mut self,
+        shorts: &str,
+        args: &mut dyn Iterator<Item = String>,
+    ) -> Result<(), Usage> {
         let mut rest = shorts;
         while let Some(c) = rest.chars().next() {
             rest = &rest[c.len_utf8()..];
@@ -208,7 +214,12 @@ impl Request {
         Ok(())
     }
 
-    fn option(&mut self, short: char, value: Option<String>, args: &mut dyn Iterator<Item = String>) -> Result<(), Usage> {
+    fn option(
+        &mut self,
+        short: char,
+        value: Option<String>,
+        args: &mut dyn Iterator<Item = String>,
+    ) -> Result<(), Usage> {
         match short {
             'h' => return Err(Usage::Help),
             'R' => self.run = true,
@@ -226,7 +237,9 @@ impl Request {
             'P' => return Err(Usage::Refused("--profile")),
             'N' => return Err(Usage::Refused("--repeat")),
             _ => {
-                let value = value.or_else(|| args.next()).ok_or_else(|| Usage::Value(format!("-{short}")))?;
+                let value = value
+                    .or_else(|| args.next())
+                    .ok_or_else(|| Usage::Value(format!("-{short}")))?;
                 self.valued(short, value);
             }
         }

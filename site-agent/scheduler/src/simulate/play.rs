@@ -100,7 +100,11 @@ fn carry_out(c: &Cluster<'_>, ix: ActIx, request: &Request, played: &mut Played)
     }
     match a.task {
         Task::Fence => {
-            let op = a.meta.iter().find(|(k, _)| k == "stonith_action").map_or("reboot", |(_, v)| v.as_str());
+            let op = a
+                .meta
+                .iter()
+                .find(|(k, _)| k == "stonith_action")
+                .map_or("reboot", |(_, v)| v.as_str());
             let _ = writeln!(played.text, "  * Fencing {node} ({op})");
             let edit = if op == "on" { Edit::Unfenced { node } } else { Edit::Fenced { node } };
             played.edits.push(edit);
@@ -112,23 +116,39 @@ fn carry_out(c: &Cluster<'_>, ix: ActIx, request: &Request, played: &mut Played)
         }
         Task::ClearFailcount => {
             let rsc = a.rsc.map_or("", |r| c.rscs[r].id.as_str());
-            let _ = writeln!(played.text, "  * Cluster action:  clear_failcount for {rsc} on {node}");
+            let _ =
+                writeln!(played.text, "  * Cluster action:  clear_failcount for {rsc} on {node}");
             true
         }
         Task::Delete => {
             let Some(rsc) = a.rsc else { return true };
-            let _ = writeln!(played.text, "  * Resource action: {:<15} delete on {node}", c.rscs[rsc].id);
+            let _ = writeln!(
+                played.text,
+                "  * Resource action: {:<15} delete on {node}",
+                c.rscs[rsc].id
+            );
             let instance = c.rscs[rsc].id.clone();
             played.edits.push(Edit::Forget { node, rsc: history_id(c, rsc, a.node), instance });
             true
         }
         Task::Cancel => {
             let Some(rsc) = a.rsc else { return true };
-            let interval = a.meta.iter().find(|(k, _)| k == "interval").map_or("0", |(_, v)| v.as_str());
-            let _ = writeln!(played.text, "  * Resource action: {:<15} cancel={interval} on {node}", c.rscs[rsc].id);
+            let interval =
+                a.meta.iter().find(|(k, _)| k == "interval").map_or("0", |(_, v)| v.as_str());
+            let _ = writeln!(
+                played.text,
+                "  * Resource action: {:<15} cancel={interval} on {node}",
+                c.rscs[rsc].id
+            );
             let interval = interval.parse().unwrap_or(0);
             let (rsc, instance) = (history_id(c, rsc, a.node), c.rscs[rsc].id.clone());
-            played.edits.push(Edit::Cancel { node, rsc, instance, task: "monitor".to_owned(), interval });
+            played.edits.push(Edit::Cancel {
+                node,
+                rsc,
+                instance,
+                task: "monitor".to_owned(),
+                interval,
+            });
             true
         }
         _ => carry_out_operation(c, ix, request, played),
@@ -136,12 +156,21 @@ fn carry_out(c: &Cluster<'_>, ix: ActIx, request: &Request, played: &mut Played)
 }
 
 /// The name by which a resource goes in the history of a node.
-fn history_id(c: &Cluster<'_>, rsc: crate::arena::RscIx, node: Option<crate::arena::NodeIx>) -> String {
+fn history_id(
+    c: &Cluster<'_>,
+    rsc: crate::arena::RscIx,
+    node: Option<crate::arena::NodeIx>,
+) -> String {
     let _ = node;
     if let Some(id) = c.rscs[rsc].history_name {
         return id.to_owned();
     }
-    if c.rscs[rsc].running_on.iter().any(|n| Some(*n) == node) && c.rscs[rsc].history.iter().any(|(n, x)| Some(*n) == node && x.id() == Some(&c.rscs[rsc].id)) {
+    if c.rscs[rsc].running_on.iter().any(|n| Some(*n) == node)
+        && c.rscs[rsc]
+            .history
+            .iter()
+            .any(|(n, x)| Some(*n) == node && x.id() == Some(&c.rscs[rsc].id))
+    {
         return c.rscs[rsc].id.clone();
     }
     if c.anonymous(rsc) { c.rscs[rsc].base.to_owned() } else { c.rscs[rsc].id.clone() }
@@ -154,7 +183,11 @@ fn carry_out_operation(c: &Cluster<'_>, ix: ActIx, request: &Request, played: &m
     let node = c.node_name(a.node);
     let word = a.task.word();
     if a.interval > 0 {
-        let _ = writeln!(played.text, "  * Resource action: {:<15} {word}={} on {node}", r.id, a.interval);
+        let _ = writeln!(
+            played.text,
+            "  * Resource action: {:<15} {word}={} on {node}",
+            r.id, a.interval
+        );
     } else {
         let _ = writeln!(played.text, "  * Resource action: {:<15} {word} on {node}", r.id);
     }
@@ -168,11 +201,18 @@ fn carry_out_operation(c: &Cluster<'_>, ix: ActIx, request: &Request, played: &m
         format!("{}_{word}_{}@{node}=", r.base, a.interval),
     ];
     let failure = request.op_fail.iter().find_map(|spec| {
-        wanted.iter().find_map(|w| spec.strip_prefix(w.as_str())).and_then(|rc| rc.parse::<i32>().ok())
+        wanted
+            .iter()
+            .find_map(|w| spec.strip_prefix(w.as_str()))
+            .and_then(|rc| rc.parse::<i32>().ok())
     });
     if let Some(rc) = failure {
         record.rc = rc;
-        let _ = writeln!(played.text, "    Pretending action {} failed with rc={rc}", ix.position() + 1);
+        let _ = writeln!(
+            played.text,
+            "    Pretending action {} failed with rc={rc}",
+            ix.position() + 1
+        );
         played.edits.push(Edit::CountFailure {
             node: node.to_owned(),
             rsc: record.rsc.clone(),
@@ -264,17 +304,21 @@ pub(crate) fn write_edits(doc: &mut Document, edits: &[Edit]) {
                 }
             }
             Edit::Forget { node, rsc, instance } => {
-                if let Some(found) = find_resource(doc, status, &mut places, node, (rsc, instance)) {
+                if let Some(found) = find_resource(doc, status, &mut places, node, (rsc, instance))
+                {
                     doc.remove(found);
                     places.resources.retain(|_, r| *r != found);
                 }
             }
             Edit::Cancel { node, rsc, instance, task, interval } => {
-                if let Some(found) = find_resource(doc, status, &mut places, node, (rsc, instance)) {
+                if let Some(found) = find_resource(doc, status, &mut places, node, (rsc, instance))
+                {
                     let ops: Vec<NodeId> = doc
                         .element(found)
                         .children()
-                        .filter(|o| o.id().is_some_and(|id| id.ends_with(&format!("_{task}_{interval}"))))
+                        .filter(|o| {
+                            o.id().is_some_and(|id| id.ends_with(&format!("_{task}_{interval}")))
+                        })
                         .map(|o| o.node_id())
                         .collect();
                     for op in ops {
@@ -285,7 +329,11 @@ pub(crate) fn write_edits(doc: &mut Document, edits: &[Edit]) {
             Edit::CountFailure { node, rsc, op, now } => {
                 if let Some(state) = find_state(doc, status, &mut places, node) {
                     let set = attribute_set(doc, state);
-                    let value = if op.starts_with("start") || op.starts_with("stop") { "INFINITY" } else { "1" };
+                    let value = if op.starts_with("start") || op.starts_with("stop") {
+                        "INFINITY"
+                    } else {
+                        "1"
+                    };
                     set_attribute(doc, set, &format!("fail-count-{rsc}#{op}"), value);
                     set_attribute(doc, set, &format!("last-failure-{rsc}#{op}"), &now.to_string());
                 }
@@ -310,7 +358,12 @@ fn find_state(doc: &Document, status: NodeId, places: &mut Places, node: &str) -
     Some(found)
 }
 
-fn resource_list(doc: &mut Document, status: NodeId, places: &mut Places, record: &Record) -> NodeId {
+fn resource_list(
+    doc: &mut Document,
+    status: NodeId,
+    places: &mut Places,
+    record: &Record,
+) -> NodeId {
     if let Some(list) = places.lists.get(&record.node) {
         return *list;
     }
@@ -394,7 +447,9 @@ fn write_record(doc: &mut Document, status: NodeId, places: &mut Places, record:
     }
     let key = format!("{}_{}_{}", record.rsc, record.task, record.interval);
     let failed = record.rc != record.target_rc;
-    let id = if failed && record.task != "stop" && record.interval > 0 || failed && record.task == "monitor" {
+    let id = if failed && record.task != "stop" && record.interval > 0
+        || failed && record.task == "monitor"
+    {
         format!("{}_last_failure_0", record.rsc)
     } else if record.interval == 0 && record.task != "monitor" {
         format!("{}_last_0", record.rsc)
@@ -417,7 +472,8 @@ fn write_record(doc: &mut Document, status: NodeId, places: &mut Places, record:
         .filter(|o| {
             o.id() == Some(&id)
                 || (o.attr("operation") == Some(&record.task)
-                    && o.attr("interval").and_then(crate::words::leading_integer) == Some(record.interval as i64))
+                    && o.attr("interval").and_then(crate::words::leading_integer)
+                        == Some(record.interval as i64))
         })
         .map(|o| o.node_id())
         .collect();
@@ -429,7 +485,8 @@ fn write_record(doc: &mut Document, status: NodeId, places: &mut Places, record:
     doc.set(op, "operation_key", &key);
     doc.set(op, "operation", &record.task);
     let key = format!("-1:0:{}:xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", record.target_rc);
-    let status_word = if failed && !(record.task == "monitor" && record.interval == 0) { "4" } else { "0" };
+    let status_word =
+        if failed && !(record.task == "monitor" && record.interval == 0) { "4" } else { "0" };
     doc.set(op, "transition-key", &key);
     doc.set(op, "transition-magic", &format!("{status_word}:{};{key}", record.rc));
     doc.set(op, "call-id", &call.to_string());
@@ -515,7 +572,11 @@ pub(crate) fn attribute_set(doc: &mut Document, state: NodeId) -> NodeId {
 
 /// Sets one attribute in a set.
 pub(crate) fn set_attribute(doc: &mut Document, set: NodeId, name: &str, value: &str) {
-    let found = doc.element(set).children_named("nvpair").find(|p| p.attr("name") == Some(name)).map(|p| p.node_id());
+    let found = doc
+        .element(set)
+        .children_named("nvpair")
+        .find(|p| p.attr("name") == Some(name))
+        .map(|p| p.node_id());
     let pair = found.unwrap_or_else(|| {
         let id = format!("{}-{name}", doc.element(set).id().unwrap_or(""));
         let p = doc.create(set, "nvpair");

@@ -129,7 +129,9 @@ fn line(c: &Cluster<'_>, rsc: RscIx, depth: usize, out: &mut String) {
 /// Why a probe of a resource failed.
 fn failed_probe(c: &Cluster<'_>, rsc: RscIx) -> Option<&'static str> {
     let (_, _, op) = c.failed_ops.iter().rfind(|(_, r, op)| {
-        *r == rsc && op.attr("operation") == Some("monitor") && matches!(op.attr("interval"), None | Some("0"))
+        *r == rsc
+            && op.attr("operation") == Some("monitor")
+            && matches!(op.attr("interval"), None | Some("0"))
     })?;
     Some(match op.attr("rc-code").and_then(words::leading_integer)? {
         1 => "Error",
@@ -216,13 +218,7 @@ fn clone(c: &Cluster<'_>, rsc: RscIx, depth: usize, out: &mut String) {
     list(active, started, out);
     if !r.unique {
         let running = c.running_nodes(rsc);
-        let stopped: Vec<NodeIx> = c
-            .nodes
-            .keys()
-            .filter(|n| {
-                !running.contains(n)
-            })
-            .collect();
+        let stopped: Vec<NodeIx> = c.nodes.keys().filter(|n| !running.contains(n)).collect();
         let word = if disabled(c, rsc) { "Stopped (disabled)" } else { "Stopped" };
         if r.clone_max as usize > listed {
             list(word, stopped, out);

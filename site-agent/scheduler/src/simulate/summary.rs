@@ -25,12 +25,18 @@ pub(crate) fn render(plan: &Plan<'_>) -> String {
             && c.in_graph(ix)
         {
             let a = &c.actions[ix];
-            let op = a.meta.iter().find(|(k, _)| k == "stonith_action").map_or("reboot", |(_, v)| v.as_str());
+            let op = a
+                .meta
+                .iter()
+                .find(|(k, _)| k == "stonith_action")
+                .map_or("reboot", |(_, v)| v.as_str());
             let reason = a.reason.as_deref().unwrap_or("node is unclean");
             let container = c.nodes[node].connection.and_then(|x| c.rscs[x].container);
             let name = &c.nodes[node].name;
             let _ = match container {
-                Some(x) => writeln!(out, "  * Fence ({op}) {name} (resource: {}) '{reason}'", c.rscs[x].id),
+                Some(x) => {
+                    writeln!(out, "  * Fence ({op}) {name} (resource: {}) '{reason}'", c.rscs[x].id)
+                }
                 None => writeln!(out, "  * Fence ({op}) {name} '{reason}'"),
             };
         }
@@ -94,7 +100,11 @@ fn row(c: &Cluster<'_>, rsc: RscIx) -> Option<Row> {
     let migrate = wanted(c, rsc, Task::MigrateFrom).filter(|m| c.actions[*m].runnable);
     let role = |role: Role| {
         if c.promotable(rsc) {
-            if role == Role::Started { "Unpromoted ".to_owned() } else { format!("{} ", role.word()) }
+            if role == Role::Started {
+                "Unpromoted ".to_owned()
+            } else {
+                format!("{} ", role.word())
+            }
         } else {
             String::new()
         }
@@ -103,14 +113,17 @@ fn row(c: &Cluster<'_>, rsc: RscIx) -> Option<Row> {
         Some(Row { verb, rsc: r.id.clone(), from, to, tail })
     };
     let (now, then) = (r.role, r.next_role);
-    let stop_reason = c
-        .find_actions(rsc, Task::Stop, 0)
-        .into_iter()
-        .find(|a| !c.actions[*a].optional);
+    let stop_reason =
+        c.find_actions(rsc, Task::Stop, 0).into_iter().find(|a| !c.actions[*a].optional);
     if !now.active() && then.active() && next.is_some() {
         start?;
         if then == Role::Promoted {
-            return make("Promote", "Stopped -> ".into(), format!("Promoted {}", name(next)), reason_of(c, start));
+            return make(
+                "Promote",
+                "Stopped -> ".into(),
+                format!("Promoted {}", name(next)),
+                reason_of(c, start),
+            );
         }
         return make("Start", String::new(), name(next), reason_of(c, start));
     }
@@ -130,7 +143,12 @@ fn row(c: &Cluster<'_>, rsc: RscIx) -> Option<Row> {
     {
         let start_reason = start.filter(|s| !c.actions[*s].runnable);
         if let Some(s) = start_reason {
-            return make("Stop", String::new(), format!("{}{}", role(now), name(current)), reason_of(c, Some(s)).replace(" (blocked)", ""));
+            return make(
+                "Stop",
+                String::new(),
+                format!("{}{}", role(now), name(current)),
+                reason_of(c, Some(s)).replace(" (blocked)", ""),
+            );
         }
         let verb = if migrate.is_some() {
             "Migrate"
@@ -150,12 +168,19 @@ fn row(c: &Cluster<'_>, rsc: RscIx) -> Option<Row> {
     if let Some(reload) = wanted(c, rsc, Task::Reload).filter(|x| c.actions[*x].runnable)
         && stop.is_none()
     {
-        return make("Reload", String::new(), format!("{}{}", role(now), name(next)), reason_of(c, Some(reload)));
+        return make(
+            "Reload",
+            String::new(),
+            format!("{}{}", role(now), name(next)),
+            reason_of(c, Some(reload)),
+        );
     }
     if let Some(ix) = stop.or(stop_reason) {
         let start_blocked = start.is_none_or(|s| !c.actions[s].runnable) || next.is_none();
         if start_blocked {
-            let why = start.or_else(|| c.find_actions(rsc, Task::Start, 0).into_iter().find(|s| !c.actions[*s].runnable));
+            let why = start.or_else(|| {
+                c.find_actions(rsc, Task::Start, 0).into_iter().find(|s| !c.actions[*s].runnable)
+            });
             let mut tail = reason_of(c, why).replace(" (blocked)", "");
             if tail == "blocked" {
                 tail = String::new();
@@ -181,13 +206,28 @@ fn row(c: &Cluster<'_>, rsc: RscIx) -> Option<Row> {
         return make(verb, place.0, place.1, tail);
     }
     if demote.is_some() && promote.is_some() && now == Role::Promoted {
-        return make("Re-promote", String::new(), format!("{}{}", role(then), name(next)), String::new());
+        return make(
+            "Re-promote",
+            String::new(),
+            format!("{}{}", role(then), name(next)),
+            String::new(),
+        );
     }
     if demote.is_some() && now == Role::Promoted && then != Role::Promoted {
-        return make("Demote", format!("{}-> ", role(now)), format!("{}{}", role(then), name(next)), reason_of(c, demote).replace("due to node availability", ""));
+        return make(
+            "Demote",
+            format!("{}-> ", role(now)),
+            format!("{}{}", role(then), name(next)),
+            reason_of(c, demote).replace("due to node availability", ""),
+        );
     }
     if promote.is_some() && then == Role::Promoted {
-        return make("Promote", format!("{}-> ", role(now)), format!("{}{}", role(then), name(next)), reason_of(c, promote));
+        return make(
+            "Promote",
+            format!("{}-> ", role(now)),
+            format!("{}{}", role(then), name(next)),
+            reason_of(c, promote),
+        );
     }
     None
 }
@@ -210,7 +250,11 @@ impl Cluster<'_> {
                 let place = r.allowed[node.0 as usize];
                 if place.listed {
                     let score = crate::words::show_score(place.score);
-                    let _ = writeln!(out, "{stage}: {} allocation score on {}: {score}", r.id, self.nodes[node].name);
+                    let _ = writeln!(
+                        out,
+                        "{stage}: {} allocation score on {}: {score}",
+                        r.id, self.nodes[node].name
+                    );
                 }
             }
         }

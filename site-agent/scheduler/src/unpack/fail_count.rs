@@ -11,7 +11,11 @@ use crate::words::{self, INFINITY, add_scores};
 /// Strips an instance number.
 pub(crate) fn base_name(name: &str) -> &str {
     match name.rsplit_once(':') {
-        Some((base, digits)) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => base,
+        Some((base, digits))
+            if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) =>
+        {
+            base
+        }
         _ => name,
     }
 }

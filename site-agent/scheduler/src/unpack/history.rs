@@ -107,7 +107,11 @@ struct Replay<'a> {
 }
 
 impl<'a> Cluster<'a> {
-    pub(super) fn unpack_histories(&mut self, node: NodeIx, state: Element<'a>) -> Result<(), Error> {
+    pub(super) fn unpack_histories(
+        &mut self,
+        node: NodeIx,
+        state: Element<'a>,
+    ) -> Result<(), Error> {
         let entries = state.children_named("lrm").flat_map(|l| l.children_named("lrm_resources"));
         for xml in entries.flat_map(|l| l.children_named("lrm_resource")) {
             self.unpack_history(node, xml)?;
@@ -117,7 +121,8 @@ impl<'a> Cluster<'a> {
 
     fn unpack_history(&mut self, node: NodeIx, xml: Element<'a>) -> Result<(), Error> {
         let Some(id) = xml.id() else { return Ok(()) };
-        let mut entries: Vec<Entry<'a>> = xml.children_named("lrm_rsc_op").filter_map(Entry::read).collect();
+        let mut entries: Vec<Entry<'a>> =
+            xml.children_named("lrm_rsc_op").filter_map(Entry::read).collect();
         let locked = xml.attr("shutdown-lock").and_then(words::leading_integer);
         if entries.is_empty() && locked.is_none() {
             return Ok(());
@@ -134,7 +139,8 @@ impl<'a> Cluster<'a> {
         }
         if self.rscs[rsc].failure_timeout > 0 {
             let blocks = entries.iter().any(|e| {
-                let failed = e.status > 1 || e.target_rc.is_some_and(|t| t >= 0 && t != e.rc && e.status >= 0);
+                let failed = e.status > 1
+                    || e.target_rc.is_some_and(|t| t >= 0 && t != e.rc && e.status >= 0);
                 failed && self.op_options(rsc, e.task, e.interval).on_fail == OnFail::Block
             });
             if blocks {
@@ -147,6 +153,8 @@ impl<'a> Cluster<'a> {
         for entry in &entries {
             self.replay(rsc, node, entry, &mut replay);
         }
+        let started = entries.iter().rfind(|e| e.task == "start").map_or(-1, |e| e.call);
+        self.expired_recurring.retain(|(r, n, _, call)| *r != rsc || *n != node || *call > started);
         self.rscs[rsc].history.push((node, xml));
         self.note_recurring(rsc, node, &entries);
         self.settle(rsc, node, &replay);
@@ -158,7 +166,9 @@ impl<'a> Cluster<'a> {
             r.history_name = None;
         }
         let r = &mut self.rscs[rsc];
-        if r.target_role != Role::Unknown && (r.next_role == Role::Unknown || r.target_role < r.next_role) {
+        if r.target_role != Role::Unknown
+            && (r.next_role == Role::Unknown || r.target_role < r.next_role)
+        {
             r.next_role = r.target_role;
         }
         if saved > r.role {
@@ -182,15 +192,21 @@ impl<'a> Cluster<'a> {
         self.anonymous_instance(node, clone, base).map(Some)
     }
 
-    fn anonymous_instance(&mut self, node: NodeIx, clone: RscIx, base: &str) -> Result<RscIx, Error> {
+    fn anonymous_instance(
+        &mut self,
+        node: NodeIx,
+        clone: RscIx,
+        base: &str,
+    ) -> Result<RscIx, Error> {
         let (mut exact, mut free, mut skip_free) = (None, None, false);
         for instance in self.rscs[clone].children.clone() {
             let Some(candidate) = self.in_instance(instance, base) else { continue };
             let nodes = self.running_nodes(instance);
             if nodes.is_empty() {
-                let busy = self.rscs[candidate].history.iter().any(|(n, _)| {
-                    *n != node && self.nodes[*n].pending
-                });
+                let busy = self.rscs[candidate]
+                    .history
+                    .iter()
+                    .any(|(n, _)| *n != node && self.nodes[*n].pending);
                 if free.is_none() && !skip_free && !self.rscs[instance].removed && !busy {
                     free = Some(candidate);
                 }
@@ -241,7 +257,9 @@ impl<'a> Cluster<'a> {
     /// A resource that only the history knows.
     fn removed_resource(&mut self, id: &'a str, xml: Element<'a>) -> RscIx {
         let templates = HashMap::new();
-        let rsc = self.make(xml, None, None, &templates).expect("a primitive without children can be made");
+        let rsc = self
+            .make(xml, None, None, &templates)
+            .expect("a primitive without children can be made");
         let stop = self.options.stop_removed;
         let r = &mut self.rscs[rsc];
         r.id = id.to_owned();
@@ -260,11 +278,12 @@ impl<'a> Cluster<'a> {
         }
         let mut entry = *entry;
         let mut outcome = self.outcome(rsc, node, &mut entry);
-        let failed = matches!(outcome, Outcome::Failed | Outcome::FailedHard | Outcome::FailedFatal);
+        let failed =
+            matches!(outcome, Outcome::Failed | Outcome::FailedHard | Outcome::FailedFatal);
         if outcome != Outcome::Pending && self.expired(rsc, node, &entry, failed) && failed {
             outcome = Outcome::Ignored;
             if entry.interval > 0 && self.nodes[node].online {
-                self.expired_recurring.push((rsc, node, entry.interval));
+                self.expired_recurring.push((rsc, node, entry.interval, entry.call));
             }
         }
         if outcome != Outcome::Pending
@@ -320,7 +339,11 @@ impl<'a> Cluster<'a> {
         }
         match entry.rc {
             0 if target.is_none_or(|t| t == 0 || probe) => {
-                if entry.status != 2 || probe { Outcome::Done } else { Outcome::Failed }
+                if entry.status != 2 || probe {
+                    Outcome::Done
+                } else {
+                    Outcome::Failed
+                }
             }
             7 => {
                 if probe || target == Some(7) || !self.rscs[rsc].managed {
@@ -512,7 +535,14 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    fn failure(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>, outcome: Outcome, replay: &mut Replay<'a>) {
+    fn failure(
+        &mut self,
+        rsc: RscIx,
+        node: NodeIx,
+        entry: &Entry<'a>,
+        outcome: Outcome,
+        replay: &mut Replay<'a>,
+    ) {
         self.rscs[rsc].pending = None;
         let mut on_fail = self.op_options(rsc, entry.task, entry.interval).on_fail;
         let not_there = entry.probe() && (entry.rc == 5 || entry.status == 7);
@@ -599,7 +629,11 @@ impl<'a> Cluster<'a> {
             }
         }
         let stop_failed = replay.last_failure.is_some_and(|e| e.task == "stop");
-        if on_fail == OnFail::Fence && stop_failed && !self.nodes[node].is_remote() && !self.can_fence(node) {
+        if on_fail == OnFail::Fence
+            && stop_failed
+            && !self.nodes[node].is_remote()
+            && !self.can_fence(node)
+        {
             // Nothing can be done about it.
             on_fail = OnFail::Block;
         } else if self.nodes[node].unclean {
@@ -724,7 +758,13 @@ impl<'a> Cluster<'a> {
             if e.interval == 0 || e.status == -1 || start.is_some_and(|s| i < s && s != i) {
                 continue;
             }
-            self.stale_recurring.push(StaleOp { rsc, node, xml: e.xml, task: e.task, interval: e.interval });
+            self.stale_recurring.push(StaleOp {
+                rsc,
+                node,
+                xml: e.xml,
+                task: e.task,
+                interval: e.interval,
+            });
         }
     }
 
@@ -745,7 +785,13 @@ impl<'a> Cluster<'a> {
     }
 
     fn add_location(&mut self, rsc: RscIx, nodes: Vec<(NodeIx, i32)>, why: &'a str) {
-        let location = Location { id: why.into(), rsc, role: None, nodes, discover: crate::model::Discover::Always };
+        let location = Location {
+            id: why.into(),
+            rsc,
+            role: None,
+            nodes,
+            discover: crate::model::Discover::Always,
+        };
         let ix = self.locations.push(location);
         self.rscs[rsc].locations.push(ix);
     }
@@ -780,7 +826,9 @@ impl<'a> Cluster<'a> {
             let newer = if same { e.order(than) == Ordering::Greater } else { e.newer_than(than) };
             let tells = match e.task {
                 "start" | "stop" | "migrate_to" | "migrate_from" => e.task != than.task || same,
-                "monitor" => !same && e.rc != 7 && e.interval == 0 || e.interval == 0 && e.rc == 7 && !same,
+                "monitor" => {
+                    !same && e.rc != 7 && e.interval == 0 || e.interval == 0 && e.rc == 7 && !same
+                }
                 _ => false,
             };
             newer && tells
@@ -800,7 +848,8 @@ impl<'a> Cluster<'a> {
         };
         let source = source.unwrap_or(node);
         let from = self.entries_on(rsc, target).into_iter().rfind(|e| {
-            e.task == "migrate_from" && e.xml.attr("migrate_source").is_none_or(|s| s == self.nodes[source].name)
+            e.task == "migrate_from"
+                && e.xml.attr("migrate_source").is_none_or(|s| s == self.nodes[source].name)
         });
         let source_newer = self.newer_state(rsc, node, entry, true);
         let target_newer = self.stopped_or_started_since(rsc, target, entry);
@@ -842,7 +891,8 @@ impl<'a> Cluster<'a> {
     /// Whether the other node has a later word than a migration.
     fn stopped_or_started_since(&self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>) -> bool {
         self.entries_on(rsc, node).iter().any(|e| {
-            let tells = matches!(e.task, "start" | "stop") || (e.task == "monitor" && e.interval == 0);
+            let tells =
+                matches!(e.task, "start" | "stop") || (e.task == "monitor" && e.interval == 0);
             tells && e.newer_than(entry)
         })
     }
@@ -868,7 +918,9 @@ impl<'a> Cluster<'a> {
             if self.nodes[target].online && !self.entries_on(rsc, target).is_empty() {
                 self.add_running(rsc, target);
             }
-        } else if !self.newer_state(rsc, node, entry, true) && !self.rscs[rsc].dangling.contains(&node) {
+        } else if !self.newer_state(rsc, node, entry, true)
+            && !self.rscs[rsc].dangling.contains(&node)
+        {
             self.rscs[rsc].dangling.push(node);
         }
     }

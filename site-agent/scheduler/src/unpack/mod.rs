@@ -100,7 +100,9 @@ fn options<'a>(
 
 impl<'a> Cluster<'a> {
     fn unpack_tags(&mut self, configuration: Option<Element<'a>>) {
-        for tag in configuration.and_then(|c| c.child("tags")).iter().flat_map(|t| t.children_named("tag")) {
+        for tag in
+            configuration.and_then(|c| c.child("tags")).iter().flat_map(|t| t.children_named("tag"))
+        {
             let Some(id) = tag.id() else { continue };
             let names = tag.children_named("obj_ref").filter_map(|o| o.attr("id")).collect();
             self.tags.insert(id, names);

@@ -60,7 +60,10 @@ impl<'a> Cluster<'a> {
         for xml in section.iter().flat_map(|n| n.children_named("node")) {
             let Some(id) = xml.id() else { continue };
             let Some(name) = xml.attr("uname") else {
-                return Err(Error::Invalid { what: "a node has no uname".into(), place: format!("node id={id}") });
+                return Err(Error::Invalid {
+                    what: "a node has no uname".into(),
+                    place: format!("node id={id}"),
+                });
             };
             let kind = match xml.attr("type") {
                 None | Some("member") => NodeKind::Member,
@@ -142,9 +145,11 @@ impl<'a> Cluster<'a> {
 
     /// A node by the name in a constraint, or by its id.
     pub fn find_node(&self, name: &str) -> Option<NodeIx> {
-        self.node_by_name.get(name).or_else(|| self.node_by_id.get(name)).copied().or_else(|| {
-            self.nodes.keys().find(|n| self.nodes[*n].name.eq_ignore_ascii_case(name))
-        })
+        self.node_by_name
+            .get(name)
+            .or_else(|| self.node_by_id.get(name))
+            .copied()
+            .or_else(|| self.nodes.keys().find(|n| self.nodes[*n].name.eq_ignore_ascii_case(name)))
     }
 
     /// The word of an attribute of a node that the administrator sets (`standby`, `maintenance`…).
@@ -154,11 +159,17 @@ impl<'a> Cluster<'a> {
 }
 
 /// Names of the nodes that resources bring: remote connections and `remote-node` of containers.
-fn remote_names<'a>(resources: Element<'a>, source: &super::nvset::Source<'a>) -> Vec<(Cow<'a, str>, NodeKind)> {
+fn remote_names<'a>(
+    resources: Element<'a>,
+    source: &super::nvset::Source<'a>,
+) -> Vec<(Cow<'a, str>, NodeKind)> {
     let mut found = Vec::new();
     for e in resources.descendants().filter(|e| e.name() == "primitive") {
         let Some(id) = e.id() else { continue };
-        if e.attr("provider") == Some("pacemaker") && e.attr("type") == Some("remote") && e.attr("class") == Some("ocf") {
+        if e.attr("provider") == Some("pacemaker")
+            && e.attr("type") == Some("remote")
+            && e.attr("class") == Some("ocf")
+        {
             found.push((Cow::Borrowed(id), NodeKind::Remote));
             continue;
         }

@@ -33,7 +33,8 @@ impl<'a> Source<'a> {
         let Some(target) = element.attr("id-ref") else { return Some(element) };
         let ids = self.ids.get_or_init(|| {
             let mut map = HashMap::new();
-            for e in self.doc.root().children_named("configuration").flat_map(Element::descendants) {
+            for e in self.doc.root().children_named("configuration").flat_map(Element::descendants)
+            {
                 if let Some(id) = e.attr("id") {
                     map.entry(id).or_insert(e);
                 }
@@ -44,8 +45,14 @@ impl<'a> Source<'a> {
     }
 
     /// The sets with one name beneath a holder, in the order of precedence.
-    pub fn sets(&self, holder: Element<'a>, name: &'a str, first: Option<&str>) -> Vec<Element<'a>> {
-        let mut sets: Vec<_> = holder.children_named(name).filter_map(|e| self.resolve(e)).collect();
+    pub fn sets(
+        &self,
+        holder: Element<'a>,
+        name: &'a str,
+        first: Option<&str>,
+    ) -> Vec<Element<'a>> {
+        let mut sets: Vec<_> =
+            holder.children_named(name).filter_map(|e| self.resolve(e)).collect();
         if sets.len() > 1 {
             let weight = |e: &Element<'a>| {
                 if first.is_some() && e.id() == first {
@@ -60,7 +67,13 @@ impl<'a> Source<'a> {
     }
 
     /// Adds what the sets of a holder say to `into`; a name that is there stays.
-    pub fn merge(&self, holder: Element<'a>, name: &'a str, scene: &Scene<'_>, into: &mut Values<'a>) {
+    pub fn merge(
+        &self,
+        holder: Element<'a>,
+        name: &'a str,
+        scene: &Scene<'_>,
+        into: &mut Values<'a>,
+    ) {
         for set in self.sets(holder, name, None) {
             if rules::passes(set, scene) {
                 self.pairs(set, |key, value| {
@@ -77,7 +90,9 @@ impl<'a> Source<'a> {
             let Some(pair) = self.resolve(raw) else { continue };
             let name = raw.attr("name").or_else(|| pair.attr("name"));
             // `#default` asks for what holds without the pair.
-            if let (Some(name), Some(value)) = (name, pair.attr("value").filter(|v| *v != "#default")) {
+            if let (Some(name), Some(value)) =
+                (name, pair.attr("value").filter(|v| *v != "#default"))
+            {
                 each(name, value);
             }
         }

@@ -26,8 +26,17 @@ pub struct OpOptions<'a> {
 
 impl<'a> Cluster<'a> {
     /// The configured operation of a name and interval; a disabled one counts only if asked for.
-    pub fn op_config(&self, rsc: RscIx, task: &str, interval: u64, disabled: bool) -> Option<&OpConfig<'a>> {
-        self.rscs[rsc].ops.iter().find(|o| o.name == task && o.interval == interval && (disabled || o.enabled))
+    pub fn op_config(
+        &self,
+        rsc: RscIx,
+        task: &str,
+        interval: u64,
+        disabled: bool,
+    ) -> Option<&OpConfig<'a>> {
+        self.rscs[rsc]
+            .ops
+            .iter()
+            .find(|o| o.name == task && o.interval == interval && (disabled || o.enabled))
     }
 
     /// The options of an operation.
@@ -36,11 +45,13 @@ impl<'a> Cluster<'a> {
         let probe = task == "monitor" && interval == 0;
         let xml = config.map(|c| c.xml).or_else(|| {
             let ops = &self.rscs[rsc].ops;
-            let monitors = ops.iter().filter(|o| o.name == "monitor" && o.enabled && o.interval > 0);
+            let monitors =
+                ops.iter().filter(|o| o.name == "monitor" && o.enabled && o.interval > 0);
             if probe { monitors.min_by_key(|o| o.interval).map(|o| o.xml) } else { None }
         });
         let meta = self.op_meta(rsc, task, interval, if probe { None } else { xml });
-        let mut timeout = meta.get("timeout").and_then(|w| words::milliseconds(w)).unwrap_or(20_000);
+        let mut timeout =
+            meta.get("timeout").and_then(|w| words::milliseconds(w)).unwrap_or(20_000);
         if probe
             && !meta.contains_key("timeout")
             && let Some(word) = xml.and_then(|x| x.attr("timeout"))
@@ -51,7 +62,13 @@ impl<'a> Cluster<'a> {
         OpOptions { meta, on_fail, timeout, xml: config.map(|c| c.xml) }
     }
 
-    fn op_meta(&self, rsc: RscIx, task: &str, interval: u64, xml: Option<Element<'a>>) -> Values<'a> {
+    fn op_meta(
+        &self,
+        rsc: RscIx,
+        task: &str,
+        interval: u64,
+        xml: Option<Element<'a>>,
+    ) -> Values<'a> {
         let mut meta = Values::new();
         let r = &self.rscs[rsc];
         let scene = Scene {
@@ -90,12 +107,20 @@ impl<'a> Cluster<'a> {
             Some("migrate") => return OnFail::Ban,
             Some("restart") => return OnFail::Restart,
             Some("restart-container") => {
-                return if r.container.is_some() { OnFail::RestartContainer } else { OnFail::Restart };
+                return if r.container.is_some() {
+                    OnFail::RestartContainer
+                } else {
+                    OnFail::Restart
+                };
             }
             Some("demote") => return OnFail::Demote,
             _ => {}
         }
-        if remote && task != "stop" && !(task == "monitor" && interval == 0) && r.container.is_none() {
+        if remote
+            && task != "stop"
+            && !(task == "monitor" && interval == 0)
+            && r.container.is_none()
+        {
             return if task == "start" { OnFail::Restart } else { OnFail::ResetRemote };
         }
         match task {
@@ -121,7 +146,9 @@ impl<'a> Cluster<'a> {
         self.rscs[rsc]
             .ops
             .iter()
-            .filter(|o| o.name == "monitor" && o.enabled && o.interval > 0 && o.role == Some(Role::Promoted))
+            .filter(|o| {
+                o.name == "monitor" && o.enabled && o.interval > 0 && o.role == Some(Role::Promoted)
+            })
             .find_map(|o| super::resources::op_word(self, o.xml, "on-fail"))
             .filter(|w| w != "demote")
     }

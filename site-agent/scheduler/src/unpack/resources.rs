@@ -22,7 +22,10 @@ use crate::words::{self, INFINITY};
 const MAX_INSTANCES: i64 = 10_000;
 
 impl<'a> Cluster<'a> {
-    pub(super) fn unpack_resources(&mut self, configuration: Option<Element<'a>>) -> Result<(), Error> {
+    pub(super) fn unpack_resources(
+        &mut self,
+        configuration: Option<Element<'a>>,
+    ) -> Result<(), Error> {
         let Some(section) = configuration.and_then(|c| c.child("resources")) else { return Ok(()) };
         for t in section.children_named("template") {
             if let Some(id) = t.id() {
@@ -69,12 +72,16 @@ impl<'a> Cluster<'a> {
         };
         let template = xml.attr("template").and_then(|t| templates.get(t).copied());
         if let Some(name) = xml.attr("template")
-            && parent.is_none_or(|p| self.rscs[p].children.is_empty() || self.rscs[p].kind == Kind::Group)
+            && parent.is_none_or(|p| {
+                self.rscs[p].children.is_empty() || self.rscs[p].kind == Kind::Group
+            })
             && instance.is_none_or(|i| i == 0)
         {
             self.templates.entry(name).or_default().push(base);
         }
-        let attr = |name: &str| xml.attr(name).or_else(|| template.and_then(|t| t.attr(name))).unwrap_or("");
+        let attr = |name: &str| {
+            xml.attr(name).or_else(|| template.and_then(|t| t.attr(name))).unwrap_or("")
+        };
         let mut rsc = Resource::new(base, xml, kind);
         rsc.template = template;
         rsc.parent = parent;
@@ -131,8 +138,11 @@ impl<'a> Cluster<'a> {
                 place: format!("clone id={}", xml.id().unwrap_or("")),
             });
         };
-        let plain = |e: Element<'a>| matches!(e.attr("class"), Some("lsb" | "systemd" | "service" | "upstart"));
-        if self.rscs[clone].unique && (plain(inner) || inner.children_named("primitive").any(plain)) {
+        let plain = |e: Element<'a>| {
+            matches!(e.attr("class"), Some("lsb" | "systemd" | "service" | "upstart"))
+        };
+        if self.rscs[clone].unique && (plain(inner) || inner.children_named("primitive").any(plain))
+        {
             // Such agents can not tell instances apart.
             let nodes = self.nodes.len() as u32;
             let r = &mut self.rscs[clone];
@@ -189,7 +199,12 @@ impl<'a> Cluster<'a> {
 
     /// A row in which every node may be used, or none in a cluster that must be asked.
     pub(crate) fn empty_row(&self) -> Vec<Place> {
-        let place = Place { listed: self.options.symmetric, score: 0, discover: Discover::Always, count: 0 };
+        let place = Place {
+            listed: self.options.symmetric,
+            score: 0,
+            discover: Discover::Always,
+            count: 0,
+        };
         vec![place; self.nodes.len()]
     }
 
@@ -220,9 +235,14 @@ impl<'a> Cluster<'a> {
     fn interpret(&self, rsc: &mut Resource<'a>, master: bool) {
         let meta = std::mem::take(&mut rsc.meta);
         let get = |name: &str| meta.get(name).map(AsRef::as_ref);
-        let flag = |name: &str, default: bool| get(name).and_then(words::boolean).unwrap_or(default);
-        let default_managed =
-            self.options.raw.get("is-managed-default").and_then(|w| words::boolean(w)).unwrap_or(true);
+        let flag =
+            |name: &str, default: bool| get(name).and_then(words::boolean).unwrap_or(default);
+        let default_managed = self
+            .options
+            .raw
+            .get("is-managed-default")
+            .and_then(|w| words::boolean(w))
+            .unwrap_or(true);
         rsc.managed = flag("is-managed", default_managed);
         if flag("maintenance", false) || self.options.maintenance {
             rsc.managed = false;
@@ -235,7 +255,8 @@ impl<'a> Cluster<'a> {
             Some(n) if n >= 0 => n,
             _ => INFINITY,
         };
-        rsc.failure_timeout = get("failure-timeout").and_then(words::milliseconds).map_or(0, |ms| (ms / 1000) as i64);
+        rsc.failure_timeout =
+            get("failure-timeout").and_then(words::milliseconds).map_or(0, |ms| (ms / 1000) as i64);
         rsc.multiple_active = match get("multiple-active") {
             Some("stop_only") => MultipleActive::StopOnly,
             Some("block") => MultipleActive::Block,
@@ -249,10 +270,14 @@ impl<'a> Cluster<'a> {
         rsc.requires = self.requires(rsc, get("requires"));
         if rsc.kind == Kind::Clone {
             let number = |name: &str, legacy: &str| {
-                get(name).or_else(|| get(legacy)).and_then(words::leading_integer).map(|n| n.clamp(0, MAX_INSTANCES) as u32)
+                get(name)
+                    .or_else(|| get(legacy))
+                    .and_then(words::leading_integer)
+                    .map(|n| n.clamp(0, MAX_INSTANCES) as u32)
             };
             rsc.clone_node_max = number("clone-node-max", "clone_node_max").unwrap_or(1);
-            rsc.clone_max = number("clone-max", "clone_max").unwrap_or_else(|| self.nodes.len().max(1) as u32);
+            rsc.clone_max =
+                number("clone-max", "clone_max").unwrap_or_else(|| self.nodes.len().max(1) as u32);
             rsc.clone_min = number("clone-min", "clone-min").unwrap_or(0);
             rsc.unique = flag("globally-unique", rsc.clone_node_max > 1);
             if !rsc.unique {
@@ -305,7 +330,8 @@ impl<'a> Cluster<'a> {
                 let role = meta("role").and_then(|w| Role::parse(&w));
                 let enabled = meta("enabled").is_none_or(|w| words::boolean(&w) != Some(false));
                 // An own operation takes the place of its template's of that name, for the same kind of role.
-                let kind = |r: Option<Role>| r.filter(|r| !matches!(r, Role::Started | Role::Unpromoted));
+                let kind =
+                    |r: Option<Role>| r.filter(|r| !matches!(r, Role::Started | Role::Unpromoted));
                 let same = |o: &OpConfig<'a>| o.name == name && kind(o.role) == kind(role);
                 if holder != rsc.xml && ops.iter().any(same) {
                     continue;
@@ -334,7 +360,11 @@ impl<'a> Cluster<'a> {
 }
 
 /// A word of an operation: an attribute, or a meta-attribute of it.
-pub(super) fn op_word<'a>(cluster: &Cluster<'a>, op: Element<'a>, key: &'a str) -> Option<Cow<'a, str>> {
+pub(super) fn op_word<'a>(
+    cluster: &Cluster<'a>,
+    op: Element<'a>,
+    key: &'a str,
+) -> Option<Cow<'a, str>> {
     if let Some(word) = op.attr(key) {
         return Some(Cow::Borrowed(word));
     }

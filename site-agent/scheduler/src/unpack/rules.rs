@@ -35,7 +35,16 @@ pub struct Scene<'s> {
 impl<'s> Scene<'s> {
     /// Only a moment is known.
     pub fn at(now: i64, next: &'s Cell<Option<i64>>) -> Self {
-        Self { now, attribute: None, parameter: None, meta: None, agent: None, operation: None, next, captures: &[] }
+        Self {
+            now,
+            attribute: None,
+            parameter: None,
+            meta: None,
+            agent: None,
+            operation: None,
+            next,
+            captures: &[],
+        }
     }
 
     fn changes_at(&self, moment: i64) {
@@ -67,7 +76,13 @@ pub fn evaluate(rule: Element<'_>, scene: &Scene<'_>) -> bool {
         one |= holds;
         all &= holds;
     }
-    if !seen { true } else if any { one } else { all }
+    if !seen {
+        true
+    } else if any {
+        one
+    } else {
+        all
+    }
 }
 
 fn agent(part: Element<'_>, scene: &Scene<'_>) -> bool {
@@ -98,9 +113,12 @@ fn substitute(text: &str, captures: &[String]) -> String {
 }
 
 fn attribute(part: Element<'_>, scene: &Scene<'_>) -> bool {
-    let (Some(name), Some(op)) = (part.attr("attribute"), part.attr("operation")) else { return false };
+    let (Some(name), Some(op)) = (part.attr("attribute"), part.attr("operation")) else {
+        return false;
+    };
     let Some(lookup) = scene.attribute else { return false };
-    let name = if scene.captures.is_empty() { name.to_owned() } else { substitute(name, scene.captures) };
+    let name =
+        if scene.captures.is_empty() { name.to_owned() } else { substitute(name, scene.captures) };
     let have = lookup(&name);
     let written = part.attr("value");
     let reference = match (part.attr("value-source"), written) {
@@ -162,7 +180,9 @@ fn integer(word: &str) -> Option<i64> {
 }
 
 fn version(a: &str, b: &str) -> Ordering {
-    let parts = |s: &str| s.split(['.', '-']).map(|p| words::leading_integer(p).unwrap_or(0)).collect::<Vec<_>>();
+    let parts = |s: &str| {
+        s.split(['.', '-']).map(|p| words::leading_integer(p).unwrap_or(0)).collect::<Vec<_>>()
+    };
     let (mut x, mut y) = (parts(a), parts(b));
     let n = x.len().max(y.len());
     x.resize(n, 0);

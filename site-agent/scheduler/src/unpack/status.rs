@@ -59,7 +59,8 @@ impl<'a> Cluster<'a> {
     }
 
     fn unpack_tickets(&mut self, status: Element<'a>) {
-        for state in status.children_named("tickets").flat_map(|t| t.children_named("ticket_state")) {
+        for state in status.children_named("tickets").flat_map(|t| t.children_named("ticket_state"))
+        {
             let Some(id) = state.id() else { continue };
             let ticket = Ticket {
                 granted: words::is_true(state.attr("granted")),
@@ -68,7 +69,9 @@ impl<'a> Cluster<'a> {
             self.tickets.insert(id, ticket);
         }
         // The form of configurations before 1.1.9.
-        for set in status.children_named("tickets").flat_map(|t| t.children_named("instance_attributes")) {
+        for set in
+            status.children_named("tickets").flat_map(|t| t.children_named("instance_attributes"))
+        {
             let mut found = Vec::new();
             self.source.pairs(set, |name, value| found.push((name, value)));
             for (name, value) in found {
@@ -133,9 +136,9 @@ impl<'a> Cluster<'a> {
         let terminate = self.node_attribute(node, "terminate").is_some_and(|w| {
             words::boolean(w).unwrap_or_else(|| words::leading_integer(w).is_some_and(|n| n > 0))
         });
-        let shutdown = self
-            .node_attribute(node, "shutdown")
-            .is_some_and(|w| words::leading_integer(w).map_or(words::boolean(w) == Some(true), |n| n != 0));
+        let shutdown = self.node_attribute(node, "shutdown").is_some_and(|w| {
+            words::leading_integer(w).map_or(words::boolean(w) == Some(true), |n| n != 0)
+        });
         let n = &mut self.nodes[node];
         n.expected_up = expected_up;
         n.shutdown = shutdown;
@@ -277,7 +280,8 @@ impl<'a> Cluster<'a> {
                 n.remote_reset = true;
             }
         }
-        if c.role == Role::Stopped || container.is_some_and(|x| self.rscs[x].role == Role::Stopped) {
+        if c.role == Role::Stopped || container.is_some_and(|x| self.rscs[x].role == Role::Stopped)
+        {
             online = false;
             self.nodes[node].remote_reset = false;
         }

@@ -8,7 +8,8 @@ use crate::words::leading_integer;
 /// Days from 1970-01-01 to the first of January of a year.
 fn days_before_year(year: i64) -> i64 {
     let y = year - 1;
-    365 * (year - 1970) + (y.div_euclid(4) - 492) - (y.div_euclid(100) - 19) + (y.div_euclid(400) - 4)
+    365 * (year - 1970) + (y.div_euclid(4) - 492) - (y.div_euclid(100) - 19)
+        + (y.div_euclid(400) - 4)
 }
 
 fn leap(year: i64) -> bool {
@@ -136,7 +137,9 @@ fn parse_date(date: &str) -> Option<i64> {
         None if (1..=366).contains(&number) => Some(days_before_year(year) + number - 1),
         Some(day) if (1..=12).contains(&number) => {
             let day: i64 = day.parse().ok()?;
-            (1..=days_in_month(year, number)).contains(&day).then(|| days_from_civil(year, number, day))
+            (1..=days_in_month(year, number))
+                .contains(&day)
+                .then(|| days_from_civil(year, number, day))
         }
         _ => None,
     }
@@ -176,7 +179,8 @@ pub fn duration_seconds(text: &str) -> Option<i64> {
             continue;
         }
         let number = leading_integer(rest)?;
-        let unit = rest.trim_start_matches(['-', '+']).trim_start_matches(|c: char| c.is_ascii_digit());
+        let unit =
+            rest.trim_start_matches(['-', '+']).trim_start_matches(|c: char| c.is_ascii_digit());
         let scale = match (unit.chars().next()?, clock) {
             ('Y', _) => 365 * 86_400,
             ('M', false) => 30 * 86_400,
@@ -206,7 +210,10 @@ pub fn add_calendar(start: i64, years: i64, months: i64, seconds: i64) -> i64 {
 /// `Day Mon dd HH:MM:SS yyyy`-free form that the tools print: `2005-01-20 12:30:00Z`.
 pub fn show(epoch: i64) -> String {
     let c = civil(epoch);
-    format!("{:04}-{:02}-{:02} {:02}:{:02}:{:02}Z", c.year, c.month, c.day, c.hour, c.minute, c.second)
+    format!(
+        "{:04}-{:02}-{:02} {:02}:{:02}:{:02}Z",
+        c.year, c.month, c.day, c.hour, c.minute, c.second
+    )
 }
 
 #[cfg(test)]

@@ -251,9 +251,10 @@ impl Span {
                 (false, 'M') => (&mut span.months, 1),
                 (false, 'W') => (&mut span.days, 7),
                 (false, 'D') => (&mut span.days, 1),
-                (true, 'H') => (&mut span.seconds, 3600),
                 (true, 'M') => (&mut span.seconds, 60),
-                (true, 'S') => (&mut span.seconds, 1),
+                // With or without the T before them: "P10S" is often seen.
+                (_, 'H') => (&mut span.seconds, 3600),
+                (_, 'S') => (&mut span.seconds, 1),
                 _ => return None,
             };
             *field = field.checked_add(value.checked_mul(factor)?)?;
@@ -346,7 +347,8 @@ mod tests {
         let span = Span::parse("P1Y2M3DT4H5M6S").unwrap();
         assert_eq!(span, Span { years: 1, months: 2, days: 3, seconds: 14_706 });
         assert_eq!(Span::parse("P2W").unwrap().days, 14);
-        for text in ["P", "P1.5D", "PT5", "5M", "P0001-02-03", "P1H", "PT1D", "P1DTT1H"] {
+        assert_eq!(Span::parse("P10S").unwrap().seconds, 10);
+        for text in ["P", "P1.5D", "PT5", "5M", "P0001-02-03", "PT1D", "P1DTT1H"] {
             assert_eq!(Span::parse(text), None, "{text}");
         }
     }

@@ -13,7 +13,7 @@ use crate::xml::Document;
 pub struct Known {
     /// Its name.
     pub name: &'static str,
-    /// The name that it had before Pacemaker 3.0.2.
+    /// The name that it had before (fencing-*: before Pacemaker 3.0.2).
     pub old_name: Option<&'static str>,
     /// Its value if nothing is set; nothing if the cluster decides.
     pub default: Option<&'static str>,
@@ -47,8 +47,8 @@ pub const KNOWN: &[Known] = &[
     renamed("fencing-timeout", "stonith-timeout", "60s"),
     renamed("fencing-watchdog-timeout", "stonith-watchdog-timeout", "0"),
     option("have-watchdog", "false"),
-    option("join-finalization-timeout", "30min"),
-    option("join-integration-timeout", "3min"),
+    renamed("join-finalization-timeout", "crmd-finalization-timeout", "30min"),
+    renamed("join-integration-timeout", "crmd-integration-timeout", "3min"),
     option("load-threshold", "80%"),
     option("maintenance-mode", "false"),
     option("migration-limit", "-1"),
@@ -73,7 +73,7 @@ pub const KNOWN: &[Known] = &[
     option("stop-all-resources", "false"),
     renamed("stop-removed-resources", "stop-orphan-resources", "true"),
     option("symmetric-cluster", "true"),
-    option("transition-delay", "0s"),
+    renamed("transition-delay", "crmd-transition-delay", "0s"),
 ];
 
 /// The options that are set in a configuration.

@@ -7,6 +7,7 @@ use tierce_cib::ids::Ids;
 use tierce_cib::nvset::Pairs;
 use tierce_cib::rules::Situation;
 use tierce_cib::time::Moment;
+use tierce_cib::values;
 use tierce_cib::xml::Document;
 
 const NOW: i64 = 1_106_224_200;
@@ -332,5 +333,58 @@ fn dates_are_read_as_the_real_tool_reads_them() {
         }
     }
     eprintln!("{compared} dates compared, {} differ", wrong.len());
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn intervals_are_read_as_the_real_scheduler_reads_them() {
+    if !crate::installed("crm_simulate") {
+        return;
+    }
+    let mut random = Random::new(crate::setting("CIB_ORACLE_SEED", 1));
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut recurring, mut compared, mut wrong) = (0, 0, Vec::new());
+    for _ in 0..=crate::setting("CIB_ORACLE_ROUNDS", 400) / 40 {
+        let mut resources = String::new();
+        let mut texts = Vec::new();
+        for number in 0..RULES_AT_ONCE {
+            let value =
+                random.word(&["1", "7", "20", "500", "90000", "1.5", "-3", "+4", "x", "", " 8"]);
+            // Days and longer are left out: 2.1.5 counts them from a day 0.
+            let units = [
+                "", "s", " s", "sec", "S", "ms", "msec", "us", "min", "m", "M", "h", "hr", "Hour",
+                "d", "x", "s ", "sx",
+            ];
+            let text = match random.below(4) {
+                0 => format!("PT{value}{}", random.word(&["S", "M", "H", "", "s"])),
+                1 => format!("P{value}{}", random.word(&["S", "H", "T"])),
+                _ => format!("{value}{}", random.word(&units)),
+            };
+            let _ = write!(
+                resources,
+                "<primitive id='r{number}' class='ocf' provider='pacemaker' type='Dummy'><operations>\
+                 <op id='o{number}' name='monitor' interval='{text}'/></operations></primitive>"
+            );
+            texts.push(text);
+        }
+        simulate(&cib(&resources, ""), folder.path());
+        let graph = std::fs::read_to_string(folder.path().join("graph.xml")).expect("a graph");
+        for (number, text) in texts.iter().enumerate() {
+            let ours = values::duration_ms(text).filter(|ms| *ms > 0);
+            let head = format!("operation_key=\"r{number}_monitor_");
+            let theirs = graph
+                .match_indices(&head)
+                .filter_map(|(at, _)| {
+                    graph[at + head.len()..].split('"').next()?.parse::<u64>().ok()
+                })
+                .find(|ms| *ms > 0);
+            compared += 1;
+            recurring += usize::from(theirs.is_some());
+            if ours != theirs {
+                wrong.push(format!("{text:?}: {ours:?}, {theirs:?}"));
+            }
+        }
+    }
+    eprintln!("{compared} intervals compared, {recurring} recur, {} differ", wrong.len());
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -35,7 +35,8 @@ fn work(request: &Request) -> Result<bool, String> {
     } else {
         text = std::fs::read_to_string(input).map_err(|e| format!("{input}: {e}"))?;
     }
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+    let clock =
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().cast_signed());
     let outcome = simulate::run(text, request, clock).map_err(|e| e.to_string())?;
     let write = |path: &Option<String>, text: &str| match path {
         Some(path) => std::fs::write(path, text).map_err(|e| format!("{path}: {e}")),

@@ -9,8 +9,7 @@ use crate::arena::{ActIx, NodeIx, RscIx};
 
 /// What an action does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "each is the task of that name")]
-pub enum Task {
+pub(crate) enum Task {
     Start,
     Running,
     Stop,
@@ -36,7 +35,7 @@ pub enum Task {
 
 impl Task {
     /// The word in the graph.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Start => "start",
             Self::Running => "running",
@@ -62,7 +61,7 @@ impl Task {
     }
 
     /// The task that a word of a constraint names.
-    pub fn parse(word: &str) -> Option<Self> {
+    pub(crate) fn parse(word: &str) -> Option<Self> {
         Some(match word {
             "start" => Self::Start,
             "stop" => Self::Stop,
@@ -73,7 +72,7 @@ impl Task {
     }
 
     /// What undoes it.
-    pub fn inverse(self) -> Option<Self> {
+    pub(crate) fn inverse(self) -> Option<Self> {
         Some(match self {
             Self::Start => Self::Stop,
             Self::Stop => Self::Start,
@@ -84,7 +83,7 @@ impl Task {
     }
 
     /// The end of it, for a collective.
-    pub fn completion(self) -> Self {
+    pub(crate) fn completion(self) -> Self {
         match self {
             Self::Start => Self::Running,
             Self::Stop => Self::Stopped,
@@ -95,7 +94,7 @@ impl Task {
     }
 
     /// What it is the end of.
-    pub fn beginning(self) -> Self {
+    pub(crate) fn beginning(self) -> Self {
         match self {
             Self::Running => Self::Start,
             Self::Stopped => Self::Stop,
@@ -107,52 +106,52 @@ impl Task {
 }
 
 /// Flags of an ordering.
-pub mod flag {
+pub(crate) mod flag {
     /// If both happen, in this order.
-    pub const ORDERED: u32 = 1;
+    pub(crate) const ORDERED: u32 = 1;
     /// A required first requires the then.
-    pub const FIRST_IMPLIES_THEN: u32 = 1 << 1;
+    pub(crate) const FIRST_IMPLIES_THEN: u32 = 1 << 1;
     /// A required then requires the first.
-    pub const THEN_IMPLIES_FIRST: u32 = 1 << 2;
+    pub(crate) const THEN_IMPLIES_FIRST: u32 = 1 << 2;
     /// A first that can not run blocks the then.
-    pub const UNRUNNABLE_BLOCKS: u32 = 1 << 3;
+    pub(crate) const UNRUNNABLE_BLOCKS: u32 = 1 << 3;
     /// As `THEN_IMPLIES_FIRST`, if the resource of then is promoted now.
-    pub const PROMOTED_IMPLIES_FIRST: u32 = 1 << 4;
+    pub(crate) const PROMOTED_IMPLIES_FIRST: u32 = 1 << 4;
     /// A restart: a start that is needed or can not run asks for the stop.
-    pub const RESTART: u32 = 1 << 5;
+    pub(crate) const RESTART: u32 = 1 << 5;
     /// One direction only.
-    pub const ASYMMETRIC: u32 = 1 << 6;
+    pub(crate) const ASYMMETRIC: u32 = 1 << 6;
     /// Only if both are on one node.
-    pub const SAME_NODE: u32 = 1 << 7;
+    pub(crate) const SAME_NODE: u32 = 1 << 7;
     /// One of several that the then waits for: enough of them must be able to run.
-    pub const MIN_RUNNABLE: u32 = 1 << 8;
+    pub(crate) const MIN_RUNNABLE: u32 = 1 << 8;
     /// A required first shows the then.
-    pub const SHOWS_THEN: u32 = 1 << 9;
+    pub(crate) const SHOWS_THEN: u32 = 1 << 9;
     /// A required then shows the first.
-    pub const SHOWS_FIRST: u32 = 1 << 10;
+    pub(crate) const SHOWS_FIRST: u32 = 1 << 10;
     /// A then that is required takes the place of the first.
-    pub const THEN_CANCELS_FIRST: u32 = 1 << 11;
+    pub(crate) const THEN_CANCELS_FIRST: u32 = 1 << 11;
     /// Only if both are in the graph on one node, and the first is no migration (free capacity).
-    pub const LOAD: u32 = 1 << 12;
+    pub(crate) const LOAD: u32 = 1 << 12;
     /// Not both at once.
-    pub const SERIALIZE: u32 = 1 << 13;
+    pub(crate) const SERIALIZE: u32 = 1 << 13;
     /// A required first requires the then on the same node.
-    pub const FIRST_IMPLIES_SAME_NODE_THEN: u32 = 1 << 14;
+    pub(crate) const FIRST_IMPLIES_SAME_NODE_THEN: u32 = 1 << 14;
     /// A migration that became impossible blocks what comes first.
-    pub const UNMIGRATABLE_BLOCKS: u32 = 1 << 15;
+    pub(crate) const UNMIGRATABLE_BLOCKS: u32 = 1 << 15;
     /// A probe on a node that a resource brings.
-    pub const NESTED_PROBE: u32 = 1 << 16;
+    pub(crate) const NESTED_PROBE: u32 = 1 << 16;
     /// The edge stays, whatever becomes of the ends.
-    pub const PRESERVE: u32 = 1 << 17;
+    pub(crate) const PRESERVE: u32 = 1 << 17;
     /// The then is a pseudo action only while the first can run: the start of a live migration.
-    pub const PSEUDO_LEFT: u32 = 1 << 18;
+    pub(crate) const PSEUDO_LEFT: u32 = 1 << 18;
     /// Only if the first is not a part of a live migration.
-    pub const FIRST_NOT_MIGRATABLE: u32 = 1 << 19;
+    pub(crate) const FIRST_NOT_MIGRATABLE: u32 = 1 << 19;
 }
 
 /// One end of an ordering that is not resolved yet.
 #[derive(Clone, Copy, Debug)]
-pub enum End {
+pub(crate) enum End {
     /// This action.
     Action(ActIx),
     /// The operations of a resource.
@@ -161,7 +160,7 @@ pub enum End {
 
 /// An ordering before actions are known.
 #[derive(Clone, Copy, Debug)]
-pub struct Order {
+pub(crate) struct Order {
     /// What comes first.
     pub first: End,
     /// What comes then.
@@ -172,7 +171,7 @@ pub struct Order {
 
 /// An edge between actions.
 #[derive(Clone, Copy, Debug)]
-pub struct Edge {
+pub(crate) struct Edge {
     /// The other end.
     pub other: ActIx,
     /// Flags.
@@ -181,7 +180,7 @@ pub struct Edge {
 
 /// An action.
 #[derive(Debug, Clone)]
-pub struct Action<'a> {
+pub(crate) struct Action<'a> {
     /// Of which resource.
     pub rsc: Option<RscIx>,
     /// On which node.

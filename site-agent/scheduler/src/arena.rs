@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::ops::{Index, IndexMut};
 
 /// An index of one kind of thing.
-pub trait Key: Copy {
+pub(crate) trait Key: Copy {
     /// The index that stands for a position.
     fn new(position: usize) -> Self;
     /// The position that an index stands for.
@@ -15,7 +15,7 @@ macro_rules! key {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(pub u32);
+        pub(crate) struct $name(pub(crate) u32);
 
         impl Key for $name {
             fn new(position: usize) -> Self {
@@ -43,7 +43,7 @@ key! {
 
 /// A vector that only its own kind of index reads.
 #[derive(Debug, Clone)]
-pub struct Arena<K, T> {
+pub(crate) struct Arena<K, T> {
     items: Vec<T>,
     key: PhantomData<K>,
 }
@@ -56,29 +56,19 @@ impl<K, T> Default for Arena<K, T> {
 
 impl<K: Key, T> Arena<K, T> {
     /// Adds an item and gives its index.
-    pub fn push(&mut self, item: T) -> K {
+    pub(crate) fn push(&mut self, item: T) -> K {
         self.items.push(item);
         K::new(self.items.len() - 1)
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
     /// All indices, in order.
-    pub fn keys(&self) -> impl DoubleEndedIterator<Item = K> + use<K, T> {
+    pub(crate) fn keys(&self) -> impl DoubleEndedIterator<Item = K> + use<K, T> {
         (0..self.items.len()).map(K::new)
-    }
-
-    /// All items, in order.
-    pub fn iter(&self) -> std::slice::Iter<'_, T> {
-        self.items.iter()
     }
 }
 

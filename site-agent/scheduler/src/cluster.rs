@@ -15,7 +15,7 @@ use crate::options::Options;
 use crate::unpack::nvset::Source;
 
 /// One pass over one CIB.
-pub struct Cluster<'a> {
+pub(crate) struct Cluster<'a> {
     /// The document.
     pub doc: &'a Document,
     /// Its attribute sets and references.
@@ -72,8 +72,6 @@ pub struct Cluster<'a> {
     pub pseudo_actions: HashMap<String, ActIx>,
     /// Recurring operations in the history that are not configured any more.
     pub stale_recurring: Vec<StaleOp<'a>>,
-    /// Histories without a resource that must be cleared away.
-    pub forget: Vec<(RscIx, NodeIx)>,
     /// Fail counts that are to be cleared: resource, node, why.
     pub clear_failures: Vec<(RscIx, NodeIx, &'static str)>,
     /// Failed operations for the display.
@@ -90,22 +88,20 @@ pub struct Cluster<'a> {
 
 /// A recurring operation in a history.
 #[derive(Debug, Clone)]
-pub struct StaleOp<'a> {
+pub(crate) struct StaleOp<'a> {
     /// Of what.
     pub rsc: RscIx,
     /// Where.
     pub node: NodeIx,
-    /// The entry.
-    pub xml: Element<'a>,
     /// The task and interval.
     pub task: &'a str,
     /// Milliseconds.
     pub interval: u64,
 }
 
-impl<'a> Cluster<'a> {
+impl Cluster<'_> {
     /// The outermost resource that a resource is in.
-    pub fn top_of(&self, mut rsc: RscIx) -> RscIx {
+    pub(crate) fn top_of(&self, mut rsc: RscIx) -> RscIx {
         while let Some(parent) = self.rscs[rsc].parent {
             if self.rscs[parent].kind == Kind::Bundle {
                 break;
@@ -116,7 +112,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Whether a resource is, or is in, an anonymous clone.
-    pub fn anonymous(&self, rsc: RscIx) -> bool {
+    pub(crate) fn anonymous(&self, rsc: RscIx) -> bool {
         let mut at = Some(rsc);
         while let Some(ix) = at {
             let r = &self.rscs[ix];
@@ -129,7 +125,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// The clone that a resource is in, or is.
-    pub fn clone_above(&self, rsc: RscIx) -> Option<RscIx> {
+    pub(crate) fn clone_above(&self, rsc: RscIx) -> Option<RscIx> {
         let mut at = Some(rsc);
         while let Some(ix) = at {
             if self.rscs[ix].kind == Kind::Clone {
@@ -141,12 +137,12 @@ impl<'a> Cluster<'a> {
     }
 
     /// Whether a resource is in a promotable clone, or is one.
-    pub fn promotable(&self, rsc: RscIx) -> bool {
+    pub(crate) fn promotable(&self, rsc: RscIx) -> bool {
         self.clone_above(rsc).is_some_and(|c| self.rscs[c].promotable)
     }
 
     /// Whether a node can take resources now.
-    pub fn usable(&self, node: NodeIx) -> bool {
+    pub(crate) fn usable(&self, node: NodeIx) -> bool {
         let n = &self.nodes[node];
         n.online
             && !n.shutdown
@@ -154,12 +150,6 @@ impl<'a> Cluster<'a> {
             && !n.standby
             && !n.maintenance
             && self.guest_usable(node)
-    }
-
-    /// As `usable`, but a node in maintenance counts.
-    pub fn usable_or_maintained(&self, node: NodeIx) -> bool {
-        let n = &self.nodes[node];
-        n.online && !n.shutdown && !n.unclean && !n.standby
     }
 
     fn guest_usable(&self, node: NodeIx) -> bool {
@@ -171,17 +161,17 @@ impl<'a> Cluster<'a> {
     }
 
     /// Whether fencing is on.
-    pub fn fencing(&self) -> bool {
+    pub(crate) fn fencing(&self) -> bool {
         self.options.fencing_enabled
     }
 
     /// A node attribute, with the built-in ones.
-    pub fn node_attribute(&self, node: NodeIx, name: &str) -> Option<&str> {
+    pub(crate) fn node_attribute(&self, node: NodeIx, name: &str) -> Option<&str> {
         self.nodes[node].attributes.get(name).map(AsRef::as_ref)
     }
 
     /// All primitives beneath a resource, itself included.
-    pub fn primitives(&self, rsc: RscIx, into: &mut Vec<RscIx>) {
+    pub(crate) fn primitives(&self, rsc: RscIx, into: &mut Vec<RscIx>) {
         if self.rscs[rsc].kind == Kind::Primitive {
             into.push(rsc);
         }
@@ -191,7 +181,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// The role of a resource; a collective has the greatest of its members.
-    pub fn role_of(&self, rsc: RscIx, current: bool) -> Role {
+    pub(crate) fn role_of(&self, rsc: RscIx, current: bool) -> Role {
         let r = &self.rscs[rsc];
         if r.kind == Kind::Primitive {
             return if current { r.role } else { r.next_role };
@@ -200,7 +190,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Where a resource runs; a collective where any member runs.
-    pub fn running_nodes(&self, rsc: RscIx) -> Vec<NodeIx> {
+    pub(crate) fn running_nodes(&self, rsc: RscIx) -> Vec<NodeIx> {
         let r = &self.rscs[rsc];
         if r.kind == Kind::Primitive {
             return r.running_on.clone();

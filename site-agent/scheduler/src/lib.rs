@@ -30,9 +30,11 @@ mod model;
 mod options;
 mod order;
 mod plan;
+mod reasons;
 pub mod simulate;
 mod unpack;
 mod words;
 
 pub use error::Error;
 pub use plan::{Plan, schedule};
+pub use reasons::Reason;

@@ -13,7 +13,7 @@ use crate::arena::{ColIx, LocIx, NodeIx, RscIx};
 
 /// What a resource is or will be on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum Role {
+pub(crate) enum Role {
     /// Nothing is known.
     #[default]
     Unknown,
@@ -29,7 +29,7 @@ pub enum Role {
 
 impl Role {
     /// The role that a word of the CIB names.
-    pub fn parse(word: &str) -> Option<Self> {
+    pub(crate) fn parse(word: &str) -> Option<Self> {
         let is = |w: &str| word.eq_ignore_ascii_case(w);
         Some(match () {
             () if is("Stopped") => Self::Stopped,
@@ -41,7 +41,7 @@ impl Role {
     }
 
     /// The word that the tools print.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Unknown => "Unknown",
             Self::Stopped => "Stopped",
@@ -52,14 +52,14 @@ impl Role {
     }
 
     /// Whether this is a role in which the resource is active.
-    pub fn active(self) -> bool {
+    pub(crate) fn active(self) -> bool {
         self > Self::Stopped
     }
 }
 
 /// What follows from a failure; of several failures the greatest decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum OnFail {
+pub(crate) enum OnFail {
     /// Nothing.
     #[default]
     Ignore,
@@ -85,7 +85,7 @@ pub enum OnFail {
 
 /// Kinds of nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NodeKind {
+pub(crate) enum NodeKind {
     /// A full member.
     Member,
     /// Reached by a connection resource.
@@ -96,7 +96,7 @@ pub enum NodeKind {
 
 /// Health of a node by its attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Health {
+pub(crate) enum Health {
     /// Red.
     Red,
     /// Yellow.
@@ -107,7 +107,7 @@ pub enum Health {
 
 /// A node.
 #[derive(Debug, Clone)]
-pub struct Node<'a> {
+pub(crate) struct Node<'a> {
     /// The id in the CIB.
     pub id: Cow<'a, str>,
     /// The name.
@@ -140,10 +140,6 @@ pub struct Node<'a> {
     pub discovery: bool,
     /// A remote node: its connection must be fenced to be used again.
     pub remote_reset: bool,
-    /// A remote node that was fenced and not started since.
-    pub remote_fenced: bool,
-    /// A remote node: `remote-node` maintenance asked by attribute.
-    pub remote_maintenance: bool,
     /// The connection resource of a remote node.
     pub connection: Option<RscIx>,
     /// Attributes: transient over permanent.
@@ -156,8 +152,6 @@ pub struct Node<'a> {
     pub assigned: u32,
     /// Priority of the resources that are active here.
     pub priority: i32,
-    /// Unfencing is asked for.
-    pub unfence: bool,
     /// Why it must be fenced, first reason.
     pub fence_reason: Option<String>,
     /// The fencing waits `priority-fencing-delay`.
@@ -168,7 +162,7 @@ pub struct Node<'a> {
 
 /// One `fail-count-…` attribute.
 #[derive(Debug, Clone)]
-pub struct FailCount<'a> {
+pub(crate) struct FailCount<'a> {
     /// The resource's name, with an instance number where it has one.
     pub resource: &'a str,
     /// The operation (`monitor_10000`), if the attribute says.
@@ -179,7 +173,7 @@ pub struct FailCount<'a> {
 
 /// Where probes for a resource are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Discover {
+pub(crate) enum Discover {
     /// Everywhere.
     #[default]
     Always,
@@ -191,7 +185,7 @@ pub enum Discover {
 
 /// What a resource thinks of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// Whether the node may be used at all.
     pub listed: bool,
     /// The score so far.
@@ -203,11 +197,11 @@ pub struct Place {
 }
 
 /// A dense row: one place per node.
-pub type Row = Vec<Place>;
+pub(crate) type Row = Vec<Place>;
 
 /// Kinds of resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// One resource.
     Primitive,
     /// A group.
@@ -220,7 +214,7 @@ pub enum Kind {
 
 /// What a resource needs before it may start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Requires {
+pub(crate) enum Requires {
     /// Nothing.
     Nothing,
     /// Quorum.
@@ -233,7 +227,7 @@ pub enum Requires {
 
 /// What to do with a resource that is active more than once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MultipleActive {
+pub(crate) enum MultipleActive {
     /// Stop all, start one.
     StopStart,
     /// Stop all.
@@ -246,7 +240,7 @@ pub enum MultipleActive {
 
 /// One configured operation.
 #[derive(Debug, Clone)]
-pub struct OpConfig<'a> {
+pub(crate) struct OpConfig<'a> {
     /// Where it stands.
     pub xml: Element<'a>,
     /// Its name.
@@ -261,7 +255,7 @@ pub struct OpConfig<'a> {
 
 /// A running or failed migration as the history tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Partial {
+pub(crate) struct Partial {
     /// From where.
     pub source: NodeIx,
     /// To where.
@@ -270,7 +264,7 @@ pub struct Partial {
 
 /// A resource.
 #[derive(Debug, Clone)]
-pub struct Resource<'a> {
+pub(crate) struct Resource<'a> {
     /// Its name, with the instance number for an instance of a clone.
     pub id: String,
     /// Its name in the CIB, by which histories of anonymous instances go.
@@ -344,8 +338,6 @@ pub struct Resource<'a> {
     pub promotable: bool,
     /// It is a fence device.
     pub fence_device: bool,
-    /// A fence device that unfences.
-    pub unfence_device: bool,
     /// What must hold before it starts.
     pub requires: Requires,
     /// Priority.
@@ -414,8 +406,6 @@ pub struct Resource<'a> {
     pub assigned: Option<NodeIx>,
     /// A collective: where its members were assigned.
     pub assigned_all: Vec<NodeIx>,
-    /// Promotion: its score and sort weight.
-    pub promotion_score: i32,
     /// Promotion: what instances are sorted by.
     pub sort_weight: i32,
     /// Whether anything was found that stops a live migration.
@@ -433,11 +423,9 @@ pub struct Resource<'a> {
 
 /// A location constraint, evaluated.
 #[derive(Debug, Clone)]
-pub struct Location<'a> {
+pub(crate) struct Location<'a> {
     /// Its id, for reasons.
     pub id: Cow<'a, str>,
-    /// On what.
-    pub rsc: RscIx,
     /// For which role only.
     pub role: Option<Role>,
     /// Scores by node.
@@ -448,7 +436,7 @@ pub struct Location<'a> {
 
 /// A colocation constraint.
 #[derive(Debug, Clone)]
-pub struct Colocation<'a> {
+pub(crate) struct Colocation<'a> {
     /// Its id.
     pub id: Cow<'a, str>,
     /// Who goes along.
@@ -469,7 +457,7 @@ pub struct Colocation<'a> {
 
 /// What losing a ticket means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LossPolicy {
+pub(crate) enum LossPolicy {
     /// Stop.
     Stop,
     /// Demote.
@@ -482,7 +470,7 @@ pub enum LossPolicy {
 
 /// A ticket as the status tells.
 #[derive(Clone, Debug, Default)]
-pub struct Ticket {
+pub(crate) struct Ticket {
     /// Whether this site has it.
     pub granted: bool,
     /// Whether it is put aside.
@@ -491,13 +479,11 @@ pub struct Ticket {
 
 /// A ticket constraint.
 #[derive(Debug, Clone)]
-pub struct TicketUse<'a> {
+pub(crate) struct TicketUse<'a> {
     /// The constraint's id.
     pub id: &'a str,
     /// The ticket's name.
     pub ticket: &'a str,
-    /// What depends on it.
-    pub rsc: RscIx,
     /// In which role.
     pub role: Option<Role>,
     /// What its loss means.

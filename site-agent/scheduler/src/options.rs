@@ -6,7 +6,7 @@ use crate::words;
 
 /// What a partition without quorum does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoQuorum {
+pub(crate) enum NoQuorum {
     /// Stop everything.
     Stop,
     /// Start nothing.
@@ -21,7 +21,7 @@ pub enum NoQuorum {
 
 /// How capacity counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement {
+pub(crate) enum Placement {
     /// Not at all.
     Default,
     /// As a limit.
@@ -34,15 +34,13 @@ pub enum Placement {
 
 /// Cluster options.
 #[derive(Debug, Clone)]
-pub struct Options<'a> {
+pub(crate) struct Options<'a> {
     /// Every option as written.
     pub raw: HashMap<&'a str, &'a str>,
     /// `fencing-enabled`.
     pub fencing_enabled: bool,
     /// `fencing-action`.
     pub fencing_action: &'a str,
-    /// `fencing-timeout`, milliseconds.
-    pub fencing_timeout: u64,
     /// `fencing-watchdog-timeout`, milliseconds.
     pub watchdog_timeout: u64,
     /// `have-watchdog`.
@@ -85,7 +83,7 @@ pub struct Options<'a> {
 
 impl<'a> Options<'a> {
     /// Reads the options from their raw words.
-    pub fn new(raw: HashMap<&'a str, &'a str>) -> Self {
+    pub(crate) fn new(raw: HashMap<&'a str, &'a str>) -> Self {
         let get = |names: &[&str]| names.iter().find_map(|n| raw.get(n).copied());
         let flag =
             |names: &[&str], default: bool| get(names).and_then(words::boolean).unwrap_or(default);
@@ -97,7 +95,6 @@ impl<'a> Options<'a> {
         Self {
             fencing_enabled,
             fencing_action: if action == "poweroff" { "off" } else { action },
-            fencing_timeout: span(&["fencing-timeout", "stonith-timeout"], 60_000),
             watchdog_timeout: span(&["fencing-watchdog-timeout", "stonith-watchdog-timeout"], 0),
             have_watchdog: flag(&["have-watchdog"], false),
             startup_fencing: flag(&["startup-fencing", "startup_fencing"], true),

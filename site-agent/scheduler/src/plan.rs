@@ -15,13 +15,13 @@ pub struct Plan<'a> {
 
 /// Schedules: what is to be done for a CIB at a moment (seconds since 1970).
 pub fn schedule(doc: &Document, now: i64) -> Result<Plan<'_>, Error> {
-    decide(unpack::unpack(doc, now)?)
+    Ok(decide(unpack::unpack(doc, now)?))
 }
 
 /// All that comes after the document has been read.
-pub(crate) fn decide(mut cluster: Cluster<'_>) -> Result<Plan<'_>, Error> {
+pub(crate) fn decide(mut cluster: Cluster<'_>) -> Plan<'_> {
     cluster.apply_health();
-    cluster.unpack_constraints()?;
+    cluster.unpack_constraints();
     cluster.colocate_group_members();
     cluster.apply_node_criteria();
     cluster.check_changes();
@@ -38,7 +38,7 @@ pub(crate) fn decide(mut cluster: Cluster<'_>) -> Result<Plan<'_>, Error> {
     cluster.apply_orders();
     cluster.create_notifications();
     let graph = cluster.make_graph();
-    Ok(Plan { cluster, graph })
+    Plan { cluster, graph }
 }
 
 impl Plan<'_> {

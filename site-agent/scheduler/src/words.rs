@@ -5,10 +5,10 @@
 use std::cmp::Ordering;
 
 /// The score that stands for "must" (and, negated, for "must not").
-pub const INFINITY: i32 = 1_000_000;
+pub(crate) const INFINITY: i32 = 1_000_000;
 
 /// Adds two scores: `-INFINITY` dominates, then `INFINITY`, else the sum saturates.
-pub fn add_scores(a: i32, b: i32) -> i32 {
+pub(crate) fn add_scores(a: i32, b: i32) -> i32 {
     if a <= -INFINITY || b <= -INFINITY {
         -INFINITY
     } else if a >= INFINITY || b >= INFINITY {
@@ -19,7 +19,7 @@ pub fn add_scores(a: i32, b: i32) -> i32 {
 }
 
 /// A score as it is written: a number, `INFINITY`, `+INFINITY`, `-INFINITY`, or a health colour.
-pub fn score(word: &str) -> Option<i32> {
+pub(crate) fn score(word: &str) -> Option<i32> {
     let word = word.trim();
     let bare = word.strip_prefix(['+', '-']).unwrap_or(word);
     if bare.eq_ignore_ascii_case("INFINITY") {
@@ -30,7 +30,7 @@ pub fn score(word: &str) -> Option<i32> {
 }
 
 /// A score as the tools print it.
-pub fn show_score(score: i32) -> String {
+pub(crate) fn show_score(score: i32) -> String {
     if score >= INFINITY {
         "INFINITY".to_owned()
     } else if score <= -INFINITY {
@@ -41,7 +41,7 @@ pub fn show_score(score: i32) -> String {
 }
 
 /// The integer at the start of a word, as `strtoll` reads it.
-pub fn leading_integer(word: &str) -> Option<i64> {
+pub(crate) fn leading_integer(word: &str) -> Option<i64> {
     let word = word.trim_start();
     let (sign, digits) = match word.as_bytes().first()? {
         b'-' => (-1, &word[1..]),
@@ -56,7 +56,7 @@ pub fn leading_integer(word: &str) -> Option<i64> {
 }
 
 /// A boolean as Pacemaker reads it.
-pub fn boolean(word: &str) -> Option<bool> {
+pub(crate) fn boolean(word: &str) -> Option<bool> {
     let is = |list: &[&str]| list.iter().any(|w| word.eq_ignore_ascii_case(w));
     if is(&["true", "on", "yes", "y", "1"]) {
         Some(true)
@@ -68,12 +68,12 @@ pub fn boolean(word: &str) -> Option<bool> {
 }
 
 /// True exactly for the words that mean true.
-pub fn is_true(word: Option<&str>) -> bool {
+pub(crate) fn is_true(word: Option<&str>) -> bool {
     word.and_then(boolean) == Some(true)
 }
 
 /// A duration in milliseconds: `10`, `10s`, `500ms`, `2min`, `1h`, or ISO 8601 (`PT5M`).
-pub fn milliseconds(word: &str) -> Option<u64> {
+pub(crate) fn milliseconds(word: &str) -> Option<u64> {
     let word = word.trim();
     if word.starts_with('P') {
         return super::unpack::time::duration_seconds(word).map(|s| s.max(0) as u64 * 1000);
@@ -89,38 +89,40 @@ pub fn milliseconds(word: &str) -> Option<u64> {
         "h" | "hr" | "hours" => 3_600_000.0,
         _ => return None,
     };
-    (number >= 0).then(|| (number as f64 * scale) as u64)
+    (number >= 0).then_some((number as f64 * scale) as u64)
 }
 
 /// Compares names so that numbers inside of them count as numbers, letters without case.
-pub fn natural(a: &str, b: &str) -> Ordering {
-    let (mut x, mut y) = (a.as_bytes(), b.as_bytes());
+pub(crate) fn natural(left: &str, right: &str) -> Ordering {
+    let (mut left, mut right) = (left.as_bytes(), right.as_bytes());
     loop {
-        match (x.first(), y.first()) {
+        let order = match (left.first(), right.first()) {
             (None, None) => return Ordering::Equal,
             (None, Some(_)) => return Ordering::Less,
             (Some(_), None) => return Ordering::Greater,
-            (Some(p), Some(q)) if p.is_ascii_digit() && q.is_ascii_digit() => {
-                let run = |s: &[u8]| s.iter().position(|b| !b.is_ascii_digit()).unwrap_or(s.len());
-                let (m, n) = (run(x), run(y));
-                let strip = |s: &[u8]| s.iter().position(|b| *b != b'0').unwrap_or(s.len());
-                let (u, v) = (&x[..m], &y[..n]);
-                let (u, v) = (&u[strip(u)..], &v[strip(v)..]);
-                let order = u.len().cmp(&v.len()).then_with(|| u.cmp(v));
-                if order != Ordering::Equal {
-                    return order;
-                }
-                (x, y) = (&x[m..], &y[n..]);
+            (Some(one), Some(other)) if one.is_ascii_digit() && other.is_ascii_digit() => {
+                let (number, rest) = split_number(left);
+                let (number2, rest2) = split_number(right);
+                (left, right) = (rest, rest2);
+                number.len().cmp(&number2.len()).then_with(|| number.cmp(number2))
             }
-            (Some(p), Some(q)) => {
-                let order = p.to_ascii_lowercase().cmp(&q.to_ascii_lowercase());
-                if order != Ordering::Equal {
-                    return order;
-                }
-                (x, y) = (&x[1..], &y[1..]);
+            (Some(one), Some(other)) => {
+                let order = one.to_ascii_lowercase().cmp(&other.to_ascii_lowercase());
+                (left, right) = (&left[1..], &right[1..]);
+                order
             }
+        };
+        if order != Ordering::Equal {
+            return order;
         }
     }
+}
+
+/// The digits at the start without leading zeros, and what follows them.
+fn split_number(text: &[u8]) -> (&[u8], &[u8]) {
+    let end = text.iter().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
+    let start = text[..end].iter().position(|b| *b != b'0').unwrap_or(end);
+    (&text[start..end], &text[end..])
 }
 
 #[cfg(test)]

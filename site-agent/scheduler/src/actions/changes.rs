@@ -6,7 +6,7 @@
 use tierce_cib::xml::Element;
 
 use super::params::{Params, digest};
-use crate::action::Task;
+use crate::action::{End, Task, flag};
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::Kind;
@@ -120,7 +120,6 @@ impl<'a> Cluster<'a> {
                 self.actions[a].reschedule = true;
             }
         }
-        use crate::action::{End, flag};
         self.order(End::Op(rsc, Task::Stop, 0), End::Action(cancel), flag::ORDERED);
     }
 
@@ -185,11 +184,10 @@ impl<'a> Cluster<'a> {
             self.reload(rsc, node);
             return;
         }
-        self.op_required_start(rsc, node);
+        self.op_required_start(rsc);
     }
 
-    fn op_required_start(&mut self, rsc: RscIx, node: NodeIx) {
-        let _ = node;
+    fn op_required_start(&mut self, rsc: RscIx) {
         self.rscs[rsc].restart = Some("resource definition change");
     }
 
@@ -210,7 +208,6 @@ impl<'a> Cluster<'a> {
                 continue;
             }
             let reload = self.op(rsc, Task::Reload, 0, Some(node), false);
-            use crate::action::{End, flag};
             let cancels = flag::ORDERED | flag::THEN_CANCELS_FIRST;
             self.order(End::Action(reload), End::Op(rsc, Task::Stop, 0), cancels);
             self.order(End::Action(reload), End::Op(rsc, Task::Demote, 0), cancels);
@@ -232,7 +229,6 @@ impl<'a> Cluster<'a> {
         action.runnable = self.nodes[node].online || !self.nodes[node].is_remote();
         let ix = self.actions.push(action);
         self.rsc_actions[rsc.0 as usize].push(ix);
-        use crate::action::{End, flag};
         if self.rscs[rsc].removed {
             self.order(End::Action(ix), End::Op(rsc, Task::Stop, 0), flag::ORDERED);
         }

@@ -3,7 +3,7 @@
 use crate::action::{End, Task, flag};
 use crate::arena::RscIx;
 use crate::cluster::Cluster;
-use crate::model::{Kind, Role};
+use crate::model::Kind;
 
 impl Cluster<'_> {
     pub(super) fn create_group_actions(&mut self, group: RscIx) {
@@ -25,9 +25,8 @@ impl Cluster<'_> {
         for child in self.rscs[clone].children.clone() {
             self.create_actions(child);
         }
-        let (starting, stopping) = self.tree_has(clone, Task::Start);
-        let _ = stopping;
-        let (stop_any, _) = self.tree_has(clone, Task::Stop);
+        let starting = self.tree_has(clone, Task::Start);
+        let stop_any = self.tree_has(clone, Task::Stop);
         self.pseudo_op(clone, Task::Start, !starting);
         let running = self.pseudo_op(clone, Task::Running, !starting);
         self.actions[running].priority = 1_000_000;
@@ -37,8 +36,8 @@ impl Cluster<'_> {
         let stopped = self.pseudo_op(clone, Task::Stopped, !stop_any);
         self.actions[stopped].priority = 1_000_000;
         if self.rscs[clone].promotable {
-            let (promoting, _) = self.tree_has(clone, Task::Promote);
-            let (demoting, _) = self.tree_has(clone, Task::Demote);
+            let promoting = self.tree_has(clone, Task::Promote);
+            let demoting = self.tree_has(clone, Task::Demote);
             self.pseudo_op(clone, Task::Promote, !promoting);
             let promoted = self.pseudo_op(clone, Task::Promoted, !promoting);
             self.actions[promoted].priority = 1_000_000;
@@ -50,15 +49,14 @@ impl Cluster<'_> {
     }
 
     /// Whether anything inside has such an action required and runnable.
-    fn tree_has(&self, rsc: RscIx, task: Task) -> (bool, bool) {
+    fn tree_has(&self, rsc: RscIx, task: Task) -> bool {
         let mut parts = Vec::new();
         self.primitives(rsc, &mut parts);
-        let any = parts.iter().any(|p| {
+        parts.iter().any(|p| {
             self.find_actions(*p, task, 0)
                 .iter()
                 .any(|a| !self.actions[*a].optional && self.actions[*a].runnable)
-        });
-        (any, false)
+        })
     }
 
     fn any_restarts(&self, rsc: RscIx) -> bool {
@@ -84,64 +82,19 @@ impl Cluster<'_> {
 
     fn order_group(&mut self, group: RscIx) {
         let op = |rsc: RscIx, task: Task| End::Op(rsc, task, 0);
+        let frame = flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS;
         self.order(op(group, Task::Stopped), op(group, Task::Start), flag::ORDERED);
-        self.order(
-            op(group, Task::Stop),
-            op(group, Task::Stopped),
-            flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS,
-        );
-        self.order(
-            op(group, Task::Start),
-            op(group, Task::Running),
-            flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS,
-        );
-        let ordered = self.rscs[group]
-            .meta
-            .get("ordered")
-            .is_none_or(|w| crate::words::boolean(w) != Some(false));
+        self.order(op(group, Task::Stop), op(group, Task::Stopped), frame);
+        self.order(op(group, Task::Start), op(group, Task::Running), frame);
+        let word = self.rscs[group].meta.get("ordered");
+        let ordered = word.is_none_or(|w| crate::words::boolean(w) != Some(false));
         let promotable = self.promotable(group);
         let mut last: Option<RscIx> = None;
         let mut last_active: Option<RscIx> = None;
         for member in self.rscs[group].children.clone() {
-            let stop_flags = flag::ORDERED | flag::FIRST_IMPLIES_THEN;
-            let down_flags = flag::SHOWS_FIRST | flag::FIRST_IMPLIES_THEN;
-            let _ = stop_flags;
-            let up = flag::SHOWS_FIRST | flag::SHOWS_THEN;
-            if ordered {
-                self.order_group_frame(group, member, promotable, up);
-            } else {
-                self.order_group_frame(group, member, promotable, up);
-            }
-            let _ = down_flags;
+            self.order_group_frame(group, member, promotable);
             if let Some(before) = last.filter(|_| ordered) {
-                let firm = flag::ORDERED | flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS;
-                self.order(op(before, Task::Start), op(member, Task::Start), firm);
-                self.order(
-                    op(member, Task::Stop),
-                    op(before, Task::Stop),
-                    flag::ORDERED | flag::THEN_IMPLIES_FIRST,
-                );
-                let runs = |r: RscIx| !self.rscs[r].running_on.is_empty();
-                if !runs(before) && runs(member) {
-                    // What comes up late comes up after the later ones went down.
-                    self.order(
-                        op(member, Task::Stop),
-                        op(before, Task::Start),
-                        flag::ORDERED | flag::UNRUNNABLE_BLOCKS,
-                    );
-                    if let Some(active) = last_active.filter(|a| *a != before) {
-                        self.order(op(member, Task::Stop), op(active, Task::Stop), flag::ORDERED);
-                    }
-                }
-                if promotable {
-                    self.order(
-                        op(before, Task::Promote),
-                        op(member, Task::Promote),
-                        flag::ORDERED | flag::UNRUNNABLE_BLOCKS | flag::FIRST_IMPLIES_THEN,
-                    );
-                    self.order(op(member, Task::Demote), op(before, Task::Demote), flag::ORDERED);
-                }
-                let _ = &last_active;
+                self.order_members(before, member, last_active, promotable);
             }
             last = Some(member);
             if !self.rscs[member].running_on.is_empty() {
@@ -150,43 +103,54 @@ impl Cluster<'_> {
         }
     }
 
-    fn order_group_frame(&mut self, group: RscIx, member: RscIx, promotable: bool, up: u32) {
+    /// One member after the one before it, and down the other way.
+    fn order_members(
+        &mut self,
+        before: RscIx,
+        member: RscIx,
+        last_active: Option<RscIx>,
+        promotable: bool,
+    ) {
         let op = |rsc: RscIx, task: Task| End::Op(rsc, task, 0);
-        let _ = up;
-        let close = flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS | flag::SHOWS_THEN;
-        self.order(
-            op(group, Task::Start),
-            op(member, Task::Start),
-            flag::ORDERED | flag::SHOWS_FIRST | flag::THEN_IMPLIES_FIRST,
-        );
-        self.order(op(member, Task::Start), op(group, Task::Running), close);
-        self.order(
-            op(group, Task::Stop),
-            op(member, Task::Stop),
-            flag::ORDERED | flag::SHOWS_FIRST | flag::THEN_IMPLIES_FIRST,
-        );
+        let firm = flag::ORDERED | flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS;
+        self.order(op(before, Task::Start), op(member, Task::Start), firm);
         self.order(
             op(member, Task::Stop),
-            op(group, Task::Stopped),
-            flag::FIRST_IMPLIES_THEN | flag::SHOWS_THEN,
+            op(before, Task::Stop),
+            flag::ORDERED | flag::THEN_IMPLIES_FIRST,
         );
+        let runs = |r: RscIx| !self.rscs[r].running_on.is_empty();
+        if !runs(before) && runs(member) {
+            // What comes up late comes up after the later ones went down.
+            self.order(
+                op(member, Task::Stop),
+                op(before, Task::Start),
+                flag::ORDERED | flag::UNRUNNABLE_BLOCKS,
+            );
+            if let Some(active) = last_active.filter(|a| *a != before) {
+                self.order(op(member, Task::Stop), op(active, Task::Stop), flag::ORDERED);
+            }
+        }
         if promotable {
-            self.order(
-                op(group, Task::Demote),
-                op(member, Task::Demote),
-                flag::ORDERED | flag::SHOWS_FIRST | flag::THEN_IMPLIES_FIRST,
-            );
-            self.order(
-                op(member, Task::Demote),
-                op(group, Task::Demoted),
-                flag::FIRST_IMPLIES_THEN | flag::SHOWS_THEN,
-            );
-            self.order(
-                op(group, Task::Promote),
-                op(member, Task::Promote),
-                flag::ORDERED | flag::SHOWS_FIRST | flag::THEN_IMPLIES_FIRST,
-            );
-            self.order(op(member, Task::Promote), op(group, Task::Promoted), close);
+            self.order(op(before, Task::Promote), op(member, Task::Promote), firm);
+            self.order(op(member, Task::Demote), op(before, Task::Demote), flag::ORDERED);
+        }
+    }
+
+    fn order_group_frame(&mut self, group: RscIx, member: RscIx, promotable: bool) {
+        let op = |rsc: RscIx, task: Task| End::Op(rsc, task, 0);
+        let open = flag::ORDERED | flag::SHOWS_FIRST | flag::THEN_IMPLIES_FIRST;
+        let close_up = flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS | flag::SHOWS_THEN;
+        let close_down = flag::FIRST_IMPLIES_THEN | flag::SHOWS_THEN;
+        self.order(op(group, Task::Start), op(member, Task::Start), open);
+        self.order(op(member, Task::Start), op(group, Task::Running), close_up);
+        self.order(op(group, Task::Stop), op(member, Task::Stop), open);
+        self.order(op(member, Task::Stop), op(group, Task::Stopped), close_down);
+        if promotable {
+            self.order(op(group, Task::Demote), op(member, Task::Demote), open);
+            self.order(op(member, Task::Demote), op(group, Task::Demoted), close_down);
+            self.order(op(group, Task::Promote), op(member, Task::Promote), open);
+            self.order(op(member, Task::Promote), op(group, Task::Promoted), close_up);
         }
     }
 
@@ -211,8 +175,6 @@ impl Cluster<'_> {
         }
         let mut last: Option<RscIx> = None;
         for instance in self.rscs[clone].children.clone() {
-            let close = flag::SHOWS_THEN | flag::FIRST_IMPLIES_THEN;
-            let _ = close;
             self.order(
                 op(clone, Task::Start),
                 op(instance, Task::Start),
@@ -249,6 +211,5 @@ impl Cluster<'_> {
             }
             last = Some(instance);
         }
-        let _ = Role::Stopped;
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::action::{Action, Task};
 use crate::arena::{ActIx, NodeIx, RscIx};
 use crate::cluster::Cluster;
-use crate::model::{Kind, NodeKind, Requires, Role};
+use crate::model::{Kind, NodeKind, Requires};
 use crate::options::NoQuorum;
 use crate::unpack::operation::OpOptions;
 
@@ -206,11 +206,6 @@ impl<'a> Cluster<'a> {
             other => other.word(),
         };
         Some(self.op_options(rsc, task, action.interval))
-    }
-
-    /// Whether a resource is promoted now.
-    pub(crate) fn is_promoted(&self, rsc: RscIx) -> bool {
-        self.rscs[rsc].role == Role::Promoted
     }
 
     /// Orders two actions.

@@ -16,7 +16,7 @@ use crate::unpack::rules::Scene;
 /// Parameters by name.
 pub(crate) type Params = BTreeMap<String, String>;
 
-impl<'a> Cluster<'a> {
+impl Cluster<'_> {
     /// The parameters that an agent gets.
     pub(crate) fn parameters(&self, rsc: RscIx, node: Option<NodeIx>) -> Params {
         let r = &self.rscs[rsc];

@@ -17,7 +17,7 @@ enum Step {
 /// The next step from a role towards another.
 fn step(from: Role, to: Role) -> Option<Step> {
     match (from, to) {
-        (Role::Promoted, Role::Promoted) => None,
+        (Role::Promoted, Role::Promoted) | (Role::Unknown, _) => None,
         (Role::Promoted, _) => Some(Step::Demote),
         (Role::Unpromoted | Role::Started, Role::Promoted) => Some(Step::Promote),
         (Role::Unpromoted | Role::Started, Role::Stopped | Role::Unknown)
@@ -27,7 +27,6 @@ fn step(from: Role, to: Role) -> Option<Step> {
         }
         (Role::Stopped, Role::Started) => Some(Step::Start(Role::Started)),
         (Role::Stopped, Role::Unpromoted | Role::Promoted) => Some(Step::Start(Role::Unpromoted)),
-        (Role::Unknown, _) => None,
     }
 }
 
@@ -61,7 +60,7 @@ impl Cluster<'_> {
         }
         let running = self.rscs[rsc].running_on.clone();
         let current = self.current_node(rsc);
-        let (mut need_stop, mut need_promote, mut moving) = (false, false, false);
+        let (mut need_stop, mut need_promote) = (false, false);
         let partial = self.rscs[rsc].partial;
         if let Some(p) = partial {
             let continues = self.rscs[rsc].allow_migrate
@@ -93,7 +92,6 @@ impl Cluster<'_> {
             && c != n
             && r.next_role > Role::Stopped
         {
-            moving = true;
             need_stop = true;
         } else if r.failed {
             if r.stop_failed || self.demote_is_enough(rsc).is_none() {
@@ -111,7 +109,6 @@ impl Cluster<'_> {
                 need_promote = true;
             }
         }
-        let _ = moving;
         self.bring_down_and_up(rsc, current, need_stop, need_promote);
         self.steps_to_next_role(rsc);
         self.create_recurring(rsc);

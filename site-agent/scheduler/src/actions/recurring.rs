@@ -169,10 +169,10 @@ impl<'a> Cluster<'a> {
                 continue;
             }
             let n = &self.nodes[node];
-            if !n.online || n.unclean || n.maintenance || n.pending {
-                if !self.running_op(rsc, node, op) {
-                    continue;
-                }
+            if (!n.online || n.unclean || n.maintenance || n.pending)
+                && !self.running_op(rsc, node, op)
+            {
+                continue;
             }
             let runs = self.running_op(rsc, node, op);
             let mon = self.op(rsc, Task::Monitor, op.interval, Some(node), runs);

@@ -3,14 +3,14 @@
 //! The outermost resources are taken by priority. A resource first asks those that it must be with to be assigned,
 //! takes over what they and those that want to be with it think of the nodes, and takes the best node that is left.
 
-pub mod choose;
-pub mod clone;
-pub mod colocation;
-pub mod group;
-pub mod instances;
-pub mod primitive;
-pub mod promotable;
-pub mod utilization;
+pub(crate) mod choose;
+pub(crate) mod clone;
+pub(crate) mod colocation;
+pub(crate) mod group;
+pub(crate) mod instances;
+pub(crate) mod primitive;
+pub(crate) mod promotable;
+pub(crate) mod utilization;
 
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
@@ -73,7 +73,7 @@ impl Cluster<'_> {
         }
         for rsc in self.rscs.keys() {
             let Some((node, since)) = self.rscs[rsc].lock else { continue };
-            let limit = (self.options.shutdown_lock_limit / 1000) as i64;
+            let limit = (self.options.shutdown_lock_limit / 1000).cast_signed();
             if limit > 0 && self.now > since + limit {
                 self.rscs[rsc].lock = None;
                 continue;

@@ -82,7 +82,7 @@ impl Cluster<'_> {
             let factor = f64::from(col.score) / f64::from(INFINITY);
             let mut row = std::mem::take(&mut self.rscs[rsc].allowed);
             let select = Select { active: true, ..Select::default() };
-            self.rscs[rsc].allowed = row.clone();
+            self.rscs[rsc].allowed.clone_from(&row);
             // A member of a group goes where the group goes.
             let group = self.rscs[col.dependent]
                 .parent

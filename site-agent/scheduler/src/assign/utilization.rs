@@ -9,6 +9,9 @@ use crate::model::{Kind, Place};
 use crate::options::Placement;
 use crate::words::INFINITY;
 
+/// How much a resource is wanted first: priority, score where it is, scores everywhere.
+type Wanted = (Reverse<i32>, Reverse<i32>, Vec<Reverse<i32>>);
+
 impl<'a> Cluster<'a> {
     /// Which node has more free: the one with more kinds in which it has more comes first.
     pub(super) fn compare_capacity(&self, a: NodeIx, b: NodeIx) -> Ordering {
@@ -131,7 +134,7 @@ impl<'a> Cluster<'a> {
 
     /// With capacity in play, resources are taken by priority and then by how much they want to be where they are.
     pub(super) fn sort_for_utilization(&mut self) {
-        let mut keyed: Vec<(Reverse<i32>, Reverse<i32>, Vec<Reverse<i32>>, RscIx)> = Vec::new();
+        let mut keyed: Vec<(Wanted, RscIx)> = Vec::new();
         let mut nodes: Vec<NodeIx> = self.nodes.keys().collect();
         nodes.sort_by(|a, b| {
             let usable = self.usable(*b).cmp(&self.usable(*a));
@@ -151,10 +154,10 @@ impl<'a> Cluster<'a> {
                 _ => -INFINITY,
             };
             let everywhere = nodes.iter().map(|n| Reverse(at(*n))).collect();
-            keyed.push((Reverse(self.rscs[rsc].priority), Reverse(here), everywhere, rsc));
+            keyed.push(((Reverse(self.rscs[rsc].priority), Reverse(here), everywhere), rsc));
         }
-        keyed.sort_by(|a, b| (&a.0, &a.1, &a.2).cmp(&(&b.0, &b.1, &b.2)));
-        self.top = keyed.into_iter().map(|k| k.3).collect();
+        keyed.sort_by(|a, b| a.0.cmp(&b.0));
+        self.top = keyed.into_iter().map(|k| k.1).collect();
     }
 
     fn wishes_of(&mut self, rsc: RscIx) -> Vec<Place> {

@@ -107,7 +107,7 @@ impl<'a> Cluster<'a> {
 
     fn set_members(&self, set: Element<'a>) -> Vec<RscIx> {
         set.children_named("resource_ref")
-            .filter_map(|r| r.id())
+            .filter_map(tierce_cib::xml::Element::id)
             .flat_map(|id| self.constraint_resources(id))
             .collect()
     }

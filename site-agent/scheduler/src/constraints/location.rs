@@ -44,7 +44,7 @@ impl<'a> Cluster<'a> {
         while i < all.len() {
             if self.rscs[all[i]].kind == Kind::Group {
                 let members = self.rscs[all[i]].children.clone();
-                all.splice(i + 1..i + 1, members);
+                all.splice((i + 1)..=i, members);
             }
             i += 1;
         }
@@ -104,7 +104,7 @@ impl<'a> Cluster<'a> {
             self.rscs[rsc].exclusive_discover = true;
         }
         let role = role.filter(|r| *r != Role::Started && *r != Role::Unknown);
-        let location = Location { id: constraint_id(xml).into(), rsc, role, nodes, discover };
+        let location = Location { id: constraint_id(xml).into(), role, nodes, discover };
         let ix = self.locations.push(location);
         self.rscs[rsc].locations.push(ix);
     }
@@ -185,10 +185,10 @@ impl<'a> Cluster<'a> {
         for rsc in self.rscs.keys() {
             for ix in self.rscs[rsc].locations.clone() {
                 let location = self.locations[ix].clone();
-                if location.role != Some(Role::Promoted) {
-                    self.apply_location(rsc, &location, false);
-                } else {
+                if location.role == Some(Role::Promoted) {
                     self.apply_discovery(rsc, &location);
+                } else {
+                    self.apply_location(rsc, &location, false);
                 }
             }
         }

@@ -3,25 +3,23 @@
 //! Each kind has a module. A constraint that names nothing known is left out, as Pacemaker does; `tierce cib verify` is
 //! where such mistakes are errors.
 
-pub mod colocation;
-pub mod health;
-pub mod location;
-pub mod ordering;
-pub mod sets;
-pub mod ticket;
+pub(crate) mod colocation;
+pub(crate) mod health;
+pub(crate) mod location;
+pub(crate) mod ordering;
+pub(crate) mod sets;
+pub(crate) mod ticket;
 
 use tierce_cib::xml::Element;
 
-use crate::Error;
 use crate::arena::RscIx;
 use crate::cluster::Cluster;
-use crate::model::Kind;
 
-impl<'a> Cluster<'a> {
+impl Cluster<'_> {
     /// Reads all constraints.
-    pub(crate) fn unpack_constraints(&mut self) -> Result<(), Error> {
+    pub(crate) fn unpack_constraints(&mut self) {
         let section = self.doc.root().child("configuration").and_then(|c| c.child("constraints"));
-        let Some(section) = section else { return Ok(()) };
+        let Some(section) = section else { return };
         for xml in section.children() {
             match xml.name() {
                 "rsc_location" => self.unpack_location(xml),
@@ -31,7 +29,6 @@ impl<'a> Cluster<'a> {
                 _ => {}
             }
         }
-        Ok(())
     }
 
     /// The resource that a constraint names: something inside a clone means the clone.
@@ -69,14 +66,9 @@ impl<'a> Cluster<'a> {
         }
         found
     }
-
-    /// Whether a resource is made of members or instances.
-    pub(crate) fn collective(&self, rsc: RscIx) -> bool {
-        self.rscs[rsc].kind != Kind::Primitive
-    }
 }
 
 /// The id of a constraint, for reasons.
-pub(crate) fn constraint_id<'a>(xml: Element<'a>) -> &'a str {
+pub(crate) fn constraint_id(xml: Element<'_>) -> &str {
     xml.id().unwrap_or("")
 }

@@ -54,7 +54,7 @@ impl<'a> Cluster<'a> {
     fn read_set(&self, set: Element<'a>) -> Set {
         let members = set
             .children_named("resource_ref")
-            .filter_map(|r| r.id())
+            .filter_map(tierce_cib::xml::Element::id)
             .flat_map(|id| self.constraint_resources(id))
             .collect();
         let flag = |name: &str| set.attr(name).and_then(words::boolean) != Some(false);
@@ -100,7 +100,13 @@ impl<'a> Cluster<'a> {
     ) {
         let symmetry = if symmetrical { Symmetry::Forward } else { Symmetry::OneWay };
         let forward = flags(kind, one.task, symmetry);
-        if !one.require_all {
+        if one.require_all {
+            for a in one.edge(true) {
+                for b in other.edge(false) {
+                    self.order(End::Op(a, one.task, 0), End::Op(b, other.task, 0), forward);
+                }
+            }
+        } else {
             let gate =
                 self.pseudo_action(&format!("one-or-more:{id}:{}", self.pseudo_actions.len()));
             self.actions[gate].requires_any = true;
@@ -118,12 +124,6 @@ impl<'a> Cluster<'a> {
                     End::Op(*member, other.task, 0),
                     flag::ORDERED | flag::UNRUNNABLE_BLOCKS,
                 );
-            }
-        } else {
-            for a in one.edge(true) {
-                for b in other.edge(false) {
-                    self.order(End::Op(a, one.task, 0), End::Op(b, other.task, 0), forward);
-                }
             }
         }
         if symmetrical

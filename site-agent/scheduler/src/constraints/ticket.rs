@@ -6,7 +6,6 @@ use super::constraint_id;
 use crate::arena::RscIx;
 use crate::cluster::Cluster;
 use crate::model::{Kind, LossPolicy, Role, TicketUse};
-use crate::words::INFINITY;
 
 impl<'a> Cluster<'a> {
     pub(super) fn unpack_ticket(&mut self, xml: Element<'a>) {
@@ -50,7 +49,7 @@ impl<'a> Cluster<'a> {
             _ => LossPolicy::Stop,
         };
         let id = constraint_id(xml);
-        self.ticket_uses.push(TicketUse { id, ticket, rsc, role, policy });
+        self.ticket_uses.push(TicketUse { id, ticket, role, policy });
         let position = self.ticket_uses.len() - 1;
         self.rscs[rsc].tickets.push(position);
         let state = self.tickets.get(ticket).cloned().unwrap_or_default();
@@ -130,7 +129,4 @@ impl<'a> Cluster<'a> {
             }
         }
     }
-
-    /// A score that forbids.
-    pub(crate) const NEVER: i32 = -INFINITY;
 }

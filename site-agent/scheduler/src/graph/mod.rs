@@ -1,7 +1,7 @@
 //! The transition graph: which actions are in it, and what each waits for.
 
-pub mod dot;
-pub mod xml;
+pub(crate) mod dot;
+pub(crate) mod xml;
 
 use crate::action::{Task, flag};
 use crate::arena::{ActIx, Key, NodeIx};
@@ -10,7 +10,7 @@ use crate::model::NodeKind;
 
 /// One action with what it waits for.
 #[derive(Debug, Clone)]
-pub struct Synapse {
+pub(crate) struct Synapse {
     /// The action.
     pub action: ActIx,
     /// What must be done before.
@@ -19,7 +19,7 @@ pub struct Synapse {
 
 /// The graph.
 #[derive(Debug, Clone, Default)]
-pub struct Graph {
+pub(crate) struct Graph {
     /// Synapses, with the first that can run first.
     pub synapses: Vec<Synapse>,
 }

@@ -74,7 +74,7 @@ impl<'a> Cluster<'a> {
         out
     }
 
-    fn element_name(&self, a: &Action<'a>) -> &'static str {
+    fn element_name(a: &Action<'a>) -> &'static str {
         if a.pseudo {
             "pseudo_event"
         } else {
@@ -87,7 +87,7 @@ impl<'a> Cluster<'a> {
 
     fn write_action(&self, out: &mut String, ix: ActIx, full: bool) {
         let a = &self.actions[ix];
-        let name = self.element_name(a);
+        let name = Self::element_name(a);
         let key = self.history_key(a);
         let task = match a.task {
             Task::Pseudo => a.key.as_ref(),
@@ -167,11 +167,11 @@ impl<'a> Cluster<'a> {
     fn write_attributes(&self, out: &mut String, a: &Action<'a>) {
         let mut list: Vec<(String, String)> = Vec::new();
         let mut add = |k: &str, v: String| list.push((format!("CRM_meta_{k}"), v));
-        if !a.pseudo || a.task == Task::Fence {
-            if let Some(node) = a.node {
-                add("on_node", self.nodes[node].name.to_string());
-                add("on_node_uuid", self.nodes[node].id.to_string());
-            }
+        if (!a.pseudo || a.task == Task::Fence)
+            && let Some(node) = a.node
+        {
+            add("on_node", self.nodes[node].name.to_string());
+            add("on_node_uuid", self.nodes[node].id.to_string());
         }
         for (k, v) in &a.meta {
             add(k, v.clone());

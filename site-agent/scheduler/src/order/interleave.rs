@@ -50,7 +50,7 @@ impl Cluster<'_> {
                 continue;
             };
             let one = self
-                .find_action(partner, first_task.for_instance(&self.rscs[partner].kind, true), node)
+                .find_action(partner, first_task.for_instance(self.rscs[partner].kind, true), node)
                 .or_else(|| self.find_action(partner, first_task, node));
             let other = self.find_action(instance, then_task, node);
             let (Some(one), Some(other)) = (one, other) else { continue };
@@ -131,7 +131,7 @@ impl Cluster<'_> {
 
 impl Task {
     /// An instance that is itself a group is waited for until it is done.
-    fn for_instance(self, kind: &Kind, wait: bool) -> Self {
-        if wait && *kind != Kind::Primitive { self.completion() } else { self }
+    fn for_instance(self, kind: Kind, wait: bool) -> Self {
+        if wait && kind != Kind::Primitive { self.completion() } else { self }
     }
 }

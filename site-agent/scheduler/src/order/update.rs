@@ -407,22 +407,20 @@ impl Cluster<'_> {
                     self.actions[first].runnable = false;
                 }
             }
-            flag::PSEUDO_LEFT => {
-                if !self.actions[first].runnable {
-                    self.actions[then].migratable = false;
-                    self.actions[then].pseudo = false;
-                }
+            flag::PSEUDO_LEFT if !self.actions[first].runnable => {
+                self.actions[then].migratable = false;
+                self.actions[then].pseudo = false;
             }
-            flag::UNRUNNABLE_BLOCKS => {
-                if filter.runnable() && self.actions[then].runnable && !seen.runnable {
-                    self.actions[then].runnable = false;
-                    self.actions[then].migratable = false;
-                }
+            flag::UNRUNNABLE_BLOCKS
+                if filter.runnable() && self.actions[then].runnable && !seen.runnable =>
+            {
+                self.actions[then].runnable = false;
+                self.actions[then].migratable = false;
             }
-            flag::FIRST_IMPLIES_THEN => {
-                if filter.optional() && !seen.optional && !self.actions[first].migratable {
-                    self.actions[then].optional = false;
-                }
+            flag::FIRST_IMPLIES_THEN
+                if filter.optional() && !seen.optional && !self.actions[first].migratable =>
+            {
+                self.actions[then].optional = false;
             }
             flag::RESTART => self.update_restart(first, then),
             _ => {}

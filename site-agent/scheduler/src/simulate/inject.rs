@@ -33,8 +33,11 @@ pub(crate) fn apply(doc: &mut Document, request: &Request) -> Result<String, Err
         let _ = writeln!(text, "  * Taking node {node} offline");
         let state = node_state(doc, node)?;
         play::set_down(doc, state);
-        let lrm: Vec<NodeId> =
-            doc.element(state).children_named("lrm").map(|l| l.node_id()).collect();
+        let lrm: Vec<NodeId> = doc
+            .element(state)
+            .children_named("lrm")
+            .map(tierce_cib::xml::Element::node_id)
+            .collect();
         for l in lrm {
             doc.remove(l);
         }
@@ -70,7 +73,7 @@ fn set_option(doc: &mut Document, name: &str, value: &str) {
 }
 
 fn child(doc: &mut Document, parent: NodeId, name: &str) -> NodeId {
-    match doc.element(parent).child(name).map(|c| c.node_id()) {
+    match doc.element(parent).child(name).map(tierce_cib::xml::Element::node_id) {
         Some(c) => c,
         None => doc.create(parent, name),
     }
@@ -84,7 +87,7 @@ fn set_ticket(doc: &mut Document, ticket: &str, attribute: &str, value: &str) {
         .element(tickets)
         .children_named("ticket_state")
         .find(|t| t.id() == Some(ticket))
-        .map(|t| t.node_id());
+        .map(tierce_cib::xml::Element::node_id);
     let state = found.unwrap_or_else(|| {
         let t = doc.create(tickets, "ticket_state");
         doc.set(t, "id", ticket);
@@ -100,7 +103,7 @@ fn node_state(doc: &mut Document, node: &str) -> Result<NodeId, Error> {
         .element(status)
         .children_named("node_state")
         .find(|s| s.attr("uname") == Some(node) || s.id() == Some(node))
-        .map(|s| s.node_id());
+        .map(tierce_cib::xml::Element::node_id);
     if let Some(state) = found {
         return Ok(state);
     }
@@ -109,7 +112,7 @@ fn node_state(doc: &mut Document, node: &str) -> Result<NodeId, Error> {
         .iter()
         .flat_map(|n| n.children_named("node"))
         .find(|n| n.attr("uname") == Some(node))
-        .and_then(|n| n.id())
+        .and_then(tierce_cib::xml::Element::id)
         .map(str::to_owned);
     let Some(id) = known else {
         return Err(Error::Invalid { what: "no such node".into(), place: format!("node {node}") });

@@ -56,7 +56,7 @@ pub fn run(text: String, request: &Request, clock: i64) -> Result<Outcome, Error
     {
         let cluster = crate::unpack::unpack(&doc, now)?;
         let current = status::render(&cluster, "Current cluster status:", request);
-        let plan = decide(cluster)?;
+        let plan = decide(cluster);
         if !request.quiet {
             out.text.push_str(&current);
         }

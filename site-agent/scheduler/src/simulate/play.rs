@@ -90,12 +90,7 @@ fn carry_out(c: &Cluster<'_>, ix: ActIx, request: &Request, played: &mut Played)
     let a = &c.actions[ix];
     let node = c.node_name(a.node).to_owned();
     if a.pseudo {
-        if a.task == Task::Fence {
-            let _ = writeln!(played.text, "  * Pseudo action:   {}", a.key);
-            return true;
-        }
         let _ = writeln!(played.text, "  * Pseudo action:   {}", a.key);
-        record_pseudo(c, ix, &mut played.edits);
         return true;
     }
     match a.task {
@@ -161,7 +156,6 @@ fn history_id(
     rsc: crate::arena::RscIx,
     node: Option<crate::arena::NodeIx>,
 ) -> String {
-    let _ = node;
     if let Some(id) = c.rscs[rsc].history_name {
         return id.to_owned();
     }
@@ -224,15 +218,6 @@ fn carry_out_operation(c: &Cluster<'_>, ix: ActIx, request: &Request, played: &m
     failure.is_none()
 }
 
-/// A stop that fencing did is in the history of nobody; one of a migration is done by the migration.
-fn record_pseudo(c: &Cluster<'_>, ix: ActIx, edits: &mut Vec<Edit>) {
-    let a = &c.actions[ix];
-    if !a.migration || a.task != Task::Start || a.rsc.is_none() {
-        return;
-    }
-    let _ = edits;
-}
-
 fn make_record(c: &Cluster<'_>, ix: ActIx, rc: i32) -> Record {
     let a = &c.actions[ix];
     let rsc = a.rsc.expect("an operation has a resource");
@@ -285,12 +270,11 @@ impl Played {
 
 /// Writes changes into the status.
 pub(crate) fn write_edits(doc: &mut Document, edits: &[Edit]) {
-    let status = match doc.root().child("status") {
-        Some(s) => s.node_id(),
-        None => {
-            let root = doc.root().node_id();
-            doc.create(root, "status")
-        }
+    let status = if let Some(s) = doc.root().child("status") {
+        s.node_id()
+    } else {
+        let root = doc.root().node_id();
+        doc.create(root, "status")
     };
     let mut places = Places::default();
     for edit in edits {
@@ -319,7 +303,7 @@ pub(crate) fn write_edits(doc: &mut Document, edits: &[Edit]) {
                         .filter(|o| {
                             o.id().is_some_and(|id| id.ends_with(&format!("_{task}_{interval}")))
                         })
-                        .map(|o| o.node_id())
+                        .map(tierce_cib::xml::Element::node_id)
                         .collect();
                     for op in ops {
                         doc.remove(op);
@@ -353,7 +337,7 @@ fn find_state(doc: &Document, status: NodeId, places: &mut Places, node: &str) -
             Some(name) => name == node,
             None => s.id() == Some(&node_id_of(doc, node)),
         })
-        .map(|s| s.node_id())?;
+        .map(tierce_cib::xml::Element::node_id)?;
     places.states.insert(node.to_owned(), found);
     Some(found)
 }
@@ -377,15 +361,16 @@ fn resource_list(
         places.states.insert(record.node.clone(), state);
         state
     });
-    let lrm = match doc.element(state).child("lrm").map(|l| l.node_id()) {
-        Some(l) => l,
-        None => {
+    let lrm =
+        if let Some(l) = doc.element(state).child("lrm").map(tierce_cib::xml::Element::node_id) {
+            l
+        } else {
             let l = doc.create(state, "lrm");
             doc.set(l, "id", &record.node_id);
             l
-        }
-    };
-    let list = match doc.element(lrm).child("lrm_resources").map(|l| l.node_id()) {
+        };
+    let list = match doc.element(lrm).child("lrm_resources").map(tierce_cib::xml::Element::node_id)
+    {
         Some(l) => l,
         None => doc.create(lrm, "lrm_resources"),
     };
@@ -421,7 +406,7 @@ fn find_resource(
             .flat_map(|l| l.children_named("lrm_resources"))
             .flat_map(|l| l.children_named("lrm_resource"))
             .find(|r| r.id() == Some(name))
-            .map(|r| r.node_id())
+            .map(tierce_cib::xml::Element::node_id)
     };
     find(instance).or_else(|| find(rsc))
 }
@@ -473,9 +458,9 @@ fn write_record(doc: &mut Document, status: NodeId, places: &mut Places, record:
             o.id() == Some(&id)
                 || (o.attr("operation") == Some(&record.task)
                     && o.attr("interval").and_then(crate::words::leading_integer)
-                        == Some(record.interval as i64))
+                        == Some(record.interval.cast_signed()))
         })
-        .map(|o| o.node_id())
+        .map(tierce_cib::xml::Element::node_id)
         .collect();
     for o in old {
         doc.remove(o);
@@ -516,7 +501,7 @@ fn write_fenced(doc: &mut Document, status: NodeId, places: &mut Places, node: &
         .element(state)
         .children()
         .filter(|c| matches!(c.name(), "lrm" | "transient_attributes"))
-        .map(|c| c.node_id())
+        .map(tierce_cib::xml::Element::node_id)
         .collect();
     for g in gone {
         doc.remove(g);
@@ -532,7 +517,7 @@ fn node_id_of(doc: &Document, name: &str) -> String {
         .iter()
         .flat_map(|n| n.children_named("node"))
         .find(|n| n.attr("uname") == Some(name))
-        .and_then(|n| n.id())
+        .and_then(tierce_cib::xml::Element::id)
         .unwrap_or(name)
         .to_owned()
 }
@@ -550,23 +535,25 @@ pub(crate) fn set_down(doc: &mut Document, state: NodeId) {
 
 /// The set of transient attributes of a node, made if it is not there.
 pub(crate) fn attribute_set(doc: &mut Document, state: NodeId) -> NodeId {
-    let holder = match doc.element(state).child("transient_attributes").map(|h| h.node_id()) {
-        Some(h) => h,
-        None => {
-            let id = doc.element(state).id().unwrap_or("").to_owned();
-            let h = doc.create(state, "transient_attributes");
-            doc.set(h, "id", &id);
-            h
-        }
+    let holder = if let Some(h) =
+        doc.element(state).child("transient_attributes").map(tierce_cib::xml::Element::node_id)
+    {
+        h
+    } else {
+        let id = doc.element(state).id().unwrap_or("").to_owned();
+        let h = doc.create(state, "transient_attributes");
+        doc.set(h, "id", &id);
+        h
     };
-    match doc.element(holder).child("instance_attributes").map(|s| s.node_id()) {
-        Some(s) => s,
-        None => {
-            let id = format!("status-{}", doc.element(holder).id().unwrap_or(""));
-            let s = doc.create(holder, "instance_attributes");
-            doc.set(s, "id", &id);
-            s
-        }
+    if let Some(s) =
+        doc.element(holder).child("instance_attributes").map(tierce_cib::xml::Element::node_id)
+    {
+        s
+    } else {
+        let id = format!("status-{}", doc.element(holder).id().unwrap_or(""));
+        let s = doc.create(holder, "instance_attributes");
+        doc.set(s, "id", &id);
+        s
     }
 }
 
@@ -576,7 +563,7 @@ pub(crate) fn set_attribute(doc: &mut Document, set: NodeId, name: &str, value: 
         .element(set)
         .children_named("nvpair")
         .find(|p| p.attr("name") == Some(name))
-        .map(|p| p.node_id());
+        .map(tierce_cib::xml::Element::node_id);
     let pair = found.unwrap_or_else(|| {
         let id = format!("{}-{name}", doc.element(set).id().unwrap_or(""));
         let p = doc.create(set, "nvpair");

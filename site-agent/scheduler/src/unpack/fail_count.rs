@@ -53,7 +53,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Failures of a primitive on a node, whether or not they have expired.
-    pub fn raw_fail_count(&self, rsc: RscIx, node: NodeIx) -> i32 {
+    pub(crate) fn raw_fail_count(&self, rsc: RscIx, node: NodeIx) -> i32 {
         let mut sum = 0;
         for fc in &self.nodes[node].fail_counts {
             if fc.count != 0 && self.counts_for(rsc, fc.resource) {
@@ -64,7 +64,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// When the last failure of a primitive on a node was.
-    pub fn last_failure(&self, rsc: RscIx, node: NodeIx) -> i64 {
+    pub(crate) fn last_failure(&self, rsc: RscIx, node: NodeIx) -> i64 {
         self.nodes[node]
             .attributes
             .iter()
@@ -77,7 +77,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Failures that count now. Those of a resource inside count for its container.
-    pub fn fail_count(&self, rsc: RscIx, node: NodeIx, expiring: bool) -> i32 {
+    pub(crate) fn fail_count(&self, rsc: RscIx, node: NodeIx, expiring: bool) -> i32 {
         if self.nodes[node].fail_counts.is_empty() {
             return 0;
         }
@@ -97,7 +97,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Whether a primitive has failed too often on a node; then also what must not run there.
-    pub fn threshold_reached(&self, rsc: RscIx, node: NodeIx) -> Option<RscIx> {
+    pub(crate) fn threshold_reached(&self, rsc: RscIx, node: NodeIx) -> Option<RscIx> {
         if self.nodes[node].fail_counts.is_empty() || self.rscs[rsc].kind != Kind::Primitive {
             return None;
         }

@@ -262,7 +262,7 @@ impl<'a> Cluster<'a> {
             .expect("a primitive without children can be made");
         let stop = self.options.stop_removed;
         let r = &mut self.rscs[rsc];
-        r.id = id.to_owned();
+        id.clone_into(&mut r.id);
         r.removed = true;
         r.managed = stop && r.managed;
         self.top.push(rsc);
@@ -723,7 +723,7 @@ impl<'a> Cluster<'a> {
                         && self.rscs[p].kind == Kind::Group
                         && self.rscs[p].multiple_active == MultipleActive::Block
                     {
-                        block = self.rscs[p].children.clone();
+                        block.clone_from(&self.rscs[p].children);
                     }
                     for r in block {
                         self.rscs[r].managed = false;
@@ -758,13 +758,7 @@ impl<'a> Cluster<'a> {
             if e.interval == 0 || e.status == -1 || start.is_some_and(|s| i < s && s != i) {
                 continue;
             }
-            self.stale_recurring.push(StaleOp {
-                rsc,
-                node,
-                xml: e.xml,
-                task: e.task,
-                interval: e.interval,
-            });
+            self.stale_recurring.push(StaleOp { rsc, node, task: e.task, interval: e.interval });
         }
     }
 
@@ -787,7 +781,6 @@ impl<'a> Cluster<'a> {
     fn add_location(&mut self, rsc: RscIx, nodes: Vec<(NodeIx, i32)>, why: &'a str) {
         let location = Location {
             id: why.into(),
-            rsc,
             role: None,
             nodes,
             discover: crate::model::Discover::Always,
@@ -826,9 +819,7 @@ impl<'a> Cluster<'a> {
             let newer = if same { e.order(than) == Ordering::Greater } else { e.newer_than(than) };
             let tells = match e.task {
                 "start" | "stop" | "migrate_to" | "migrate_from" => e.task != than.task || same,
-                "monitor" => {
-                    !same && e.rc != 7 && e.interval == 0 || e.interval == 0 && e.rc == 7 && !same
-                }
+                "monitor" => !same && e.interval == 0,
                 _ => false,
             };
             newer && tells

@@ -3,15 +3,16 @@
 //! Order matters: options decide how nodes are judged, nodes must be known before clones (their number is
 //! the default of `clone-max`), resources before the status that tells where they run.
 
-pub mod fail_count;
-pub mod history;
-pub mod nodes;
-pub mod nvset;
-pub mod operation;
-pub mod resources;
-pub mod rules;
-pub mod status;
-pub mod time;
+pub(crate) mod fail_count;
+pub(crate) mod history;
+pub(crate) mod nodes;
+pub(crate) mod nvset;
+pub(crate) mod operation;
+mod refuse;
+pub(crate) mod resources;
+pub(crate) mod rules;
+pub(crate) mod status;
+pub(crate) mod time;
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -27,7 +28,7 @@ use nvset::Source;
 use rules::Scene;
 
 /// Reads everything but the constraints.
-pub fn unpack(doc: &Document, now: i64) -> Result<Cluster<'_>, Error> {
+pub(crate) fn unpack(doc: &Document, now: i64) -> Result<Cluster<'_>, Error> {
     let root = doc.root();
     if root.name() != "cib" {
         return Err(Error::NotACib(root.name().to_owned()));
@@ -65,7 +66,6 @@ pub fn unpack(doc: &Document, now: i64) -> Result<Cluster<'_>, Error> {
         fence_actions: Vec::new(),
         pseudo_actions: HashMap::new(),
         stale_recurring: Vec::new(),
-        forget: Vec::new(),
         clear_failures: Vec::new(),
         failed_ops: Vec::new(),
         blocking_failures: Vec::new(),

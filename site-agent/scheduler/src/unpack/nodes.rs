@@ -14,7 +14,7 @@ use crate::words;
 
 impl<'a> Node<'a> {
     /// A node of which nothing is known yet.
-    pub fn new(id: Cow<'a, str>, name: Cow<'a, str>, kind: NodeKind) -> Self {
+    pub(crate) fn new(id: Cow<'a, str>, name: Cow<'a, str>, kind: NodeKind) -> Self {
         Self {
             id,
             name,
@@ -32,15 +32,12 @@ impl<'a> Node<'a> {
             health: Health::Green,
             discovery: true,
             remote_reset: false,
-            remote_fenced: false,
-            remote_maintenance: false,
             connection: None,
             attributes: HashMap::new(),
             utilization: HashMap::new(),
             running: Vec::new(),
             assigned: 0,
             priority: 0,
-            unfence: false,
             fence_reason: None,
             fence_priority_delay: false,
             fail_counts: Vec::new(),
@@ -48,7 +45,7 @@ impl<'a> Node<'a> {
     }
 
     /// Whether it is reached through a connection resource.
-    pub fn is_remote(&self) -> bool {
+    pub(crate) fn is_remote(&self) -> bool {
         self.kind != NodeKind::Member
     }
 }
@@ -144,7 +141,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// A node by the name in a constraint, or by its id.
-    pub fn find_node(&self, name: &str) -> Option<NodeIx> {
+    pub(crate) fn find_node(&self, name: &str) -> Option<NodeIx> {
         self.node_by_name
             .get(name)
             .or_else(|| self.node_by_id.get(name))

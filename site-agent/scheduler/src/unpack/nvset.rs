@@ -14,22 +14,22 @@ use super::rules::{self, Scene};
 use crate::words;
 
 /// A map of names to values.
-pub type Values<'a> = HashMap<Cow<'a, str>, Cow<'a, str>>;
+pub(crate) type Values<'a> = HashMap<Cow<'a, str>, Cow<'a, str>>;
 
 /// The document with its references.
-pub struct Source<'a> {
+pub(crate) struct Source<'a> {
     doc: &'a Document,
     ids: OnceCell<HashMap<&'a str, Element<'a>>>,
 }
 
 impl<'a> Source<'a> {
     /// Nothing is looked at yet.
-    pub fn new(doc: &'a Document) -> Self {
+    pub(crate) fn new(doc: &'a Document) -> Self {
         Self { doc, ids: OnceCell::new() }
     }
 
     /// What an `id-ref` points at, or the element itself.
-    pub fn resolve(&self, element: Element<'a>) -> Option<Element<'a>> {
+    pub(crate) fn resolve(&self, element: Element<'a>) -> Option<Element<'a>> {
         let Some(target) = element.attr("id-ref") else { return Some(element) };
         let ids = self.ids.get_or_init(|| {
             let mut map = HashMap::new();
@@ -45,7 +45,7 @@ impl<'a> Source<'a> {
     }
 
     /// The sets with one name beneath a holder, in the order of precedence.
-    pub fn sets(
+    pub(crate) fn sets(
         &self,
         holder: Element<'a>,
         name: &'a str,
@@ -67,7 +67,7 @@ impl<'a> Source<'a> {
     }
 
     /// Adds what the sets of a holder say to `into`; a name that is there stays.
-    pub fn merge(
+    pub(crate) fn merge(
         &self,
         holder: Element<'a>,
         name: &'a str,
@@ -84,7 +84,7 @@ impl<'a> Source<'a> {
     }
 
     /// Each pair of a set; legacy sets hold them in `attributes`.
-    pub fn pairs(&self, set: Element<'a>, mut each: impl FnMut(&'a str, &'a str)) {
+    pub(crate) fn pairs(&self, set: Element<'a>, mut each: impl FnMut(&'a str, &'a str)) {
         let holder = set.child("attributes").unwrap_or(set);
         for raw in holder.children_named("nvpair") {
             let Some(pair) = self.resolve(raw) else { continue };

@@ -13,9 +13,7 @@ use crate::words;
 
 /// Options of one operation after precedence.
 #[derive(Debug, Clone)]
-pub struct OpOptions<'a> {
-    /// All of them.
-    pub meta: Values<'a>,
+pub(crate) struct OpOptions<'a> {
     /// What follows from a failure.
     pub on_fail: OnFail,
     /// Milliseconds.
@@ -26,7 +24,7 @@ pub struct OpOptions<'a> {
 
 impl<'a> Cluster<'a> {
     /// The configured operation of a name and interval; a disabled one counts only if asked for.
-    pub fn op_config(
+    pub(crate) fn op_config(
         &self,
         rsc: RscIx,
         task: &str,
@@ -40,7 +38,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// The options of an operation.
-    pub fn op_options(&self, rsc: RscIx, task: &str, interval: u64) -> OpOptions<'a> {
+    pub(crate) fn op_options(&self, rsc: RscIx, task: &str, interval: u64) -> OpOptions<'a> {
         let config = self.op_config(rsc, task, interval, true);
         let probe = task == "monitor" && interval == 0;
         let xml = config.map(|c| c.xml).or_else(|| {
@@ -59,7 +57,7 @@ impl<'a> Cluster<'a> {
             timeout = words::milliseconds(word).unwrap_or(20_000);
         }
         let on_fail = self.on_fail(rsc, task, interval, &meta);
-        OpOptions { meta, on_fail, timeout, xml: config.map(|c| c.xml) }
+        OpOptions { on_fail, timeout, xml: config.map(|c| c.xml) }
     }
 
     fn op_meta(
@@ -151,10 +149,5 @@ impl<'a> Cluster<'a> {
             })
             .find_map(|o| super::resources::op_word(self, o.xml, "on-fail"))
             .filter(|w| w != "demote")
-    }
-
-    /// Whether a recurring operation is configured, whatever its interval.
-    pub fn is_probe(task: &str, interval: u64) -> bool {
-        task == "monitor" && interval == 0
     }
 }

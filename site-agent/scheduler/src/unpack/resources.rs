@@ -27,6 +27,7 @@ impl<'a> Cluster<'a> {
         configuration: Option<Element<'a>>,
     ) -> Result<(), Error> {
         let Some(section) = configuration.and_then(|c| c.child("resources")) else { return Ok(()) };
+        self.refuse_unsupported(section)?;
         for t in section.children_named("template") {
             if let Some(id) = t.id() {
                 self.templates.entry(id).or_default();
@@ -36,13 +37,6 @@ impl<'a> Cluster<'a> {
             section.children_named("template").filter_map(|t| t.id().map(|id| (id, t))).collect();
         for xml in section.children() {
             match xml.name() {
-                "template" => {}
-                "bundle" => {
-                    return Err(Error::Unsupported {
-                        what: "bundles",
-                        place: format!("bundle id={}", xml.id().unwrap_or("")),
-                    });
-                }
                 "primitive" | "group" | "clone" | "master" => {
                     let rsc = self.make(xml, None, None, &templates)?;
                     self.top.push(rsc);
@@ -255,8 +249,9 @@ impl<'a> Cluster<'a> {
             Some(n) if n >= 0 => n,
             _ => INFINITY,
         };
-        rsc.failure_timeout =
-            get("failure-timeout").and_then(words::milliseconds).map_or(0, |ms| (ms / 1000) as i64);
+        rsc.failure_timeout = get("failure-timeout")
+            .and_then(words::milliseconds)
+            .map_or(0, |ms| (ms / 1000).cast_signed());
         rsc.multiple_active = match get("multiple-active") {
             Some("stop_only") => MultipleActive::StopOnly,
             Some("block") => MultipleActive::Block,
@@ -310,10 +305,9 @@ impl<'a> Cluster<'a> {
         };
         match word.map(str::to_ascii_lowercase).as_deref() {
             Some("nothing") => Requires::Nothing,
-            Some("quorum") => Requires::Quorum,
             Some("fencing") if fencing && !rsc.fence_device => Requires::Fencing,
             Some("unfencing") if fencing && !rsc.fence_device => Requires::Unfencing,
-            Some("fencing" | "unfencing") => Requires::Quorum,
+            Some("quorum" | "fencing" | "unfencing") => Requires::Quorum,
             _ => default,
         }
     }
@@ -349,11 +343,13 @@ impl<'a> Cluster<'a> {
             if r.kind != Kind::Primitive || r.instance.is_some_and(|n| n > 0) {
                 continue;
             }
-            if r.class == "ocf" && r.provider == "pacemaker" && r.agent == "remote" {
-                if let Some(node) = self.node_by_name.get(r.base).copied() {
-                    self.rscs[ix].remote_node = Some(node);
-                    self.nodes[node].connection = Some(ix);
-                }
+            if r.class == "ocf"
+                && r.provider == "pacemaker"
+                && r.agent == "remote"
+                && let Some(node) = self.node_by_name.get(r.base).copied()
+            {
+                self.rscs[ix].remote_node = Some(node);
+                self.nodes[node].connection = Some(ix);
             }
         }
     }
@@ -415,7 +411,6 @@ impl<'a> Resource<'a> {
             interleave: false,
             promotable: false,
             fence_device: false,
-            unfence_device: false,
             requires: Requires::Nothing,
             priority: 0,
             stickiness: 0,
@@ -449,7 +444,6 @@ impl<'a> Resource<'a> {
             merging: false,
             assigned: None,
             assigned_all: Vec::new(),
-            promotion_score: 0,
             sort_weight: 0,
             migrating: false,
             locations: Vec::new(),

@@ -11,17 +11,23 @@ use tierce_cib::xml::Element;
 use super::time;
 use crate::words;
 
+/// Looks up a node attribute.
+type Attribute<'s> = &'s dyn Fn(&str) -> Option<&'s str>;
+
+/// Looks up something that the resource has.
+type Lookup<'s> = &'s dyn Fn(&str) -> Option<String>;
+
 /// What a rule is evaluated against.
 #[derive(Clone, Copy)]
-pub struct Scene<'s> {
+pub(crate) struct Scene<'s> {
     /// The moment.
     pub now: i64,
     /// Looks up a node attribute, if a node is meant.
-    pub attribute: Option<&'s dyn Fn(&str) -> Option<&'s str>>,
+    pub attribute: Option<Attribute<'s>>,
     /// Looks up a parameter of the resource, for `value-source="param"`.
-    pub parameter: Option<&'s dyn Fn(&str) -> Option<String>>,
+    pub parameter: Option<Lookup<'s>>,
     /// Looks up a meta-attribute of the resource, for `value-source="meta"`.
-    pub meta: Option<&'s dyn Fn(&str) -> Option<String>>,
+    pub meta: Option<Lookup<'s>>,
     /// Class, provider and type of the resource, if one is meant.
     pub agent: Option<(&'s str, &'s str, &'s str)>,
     /// Name and interval of the operation, if one is meant.
@@ -34,7 +40,7 @@ pub struct Scene<'s> {
 
 impl<'s> Scene<'s> {
     /// Only a moment is known.
-    pub fn at(now: i64, next: &'s Cell<Option<i64>>) -> Self {
+    pub(crate) fn at(now: i64, next: &'s Cell<Option<i64>>) -> Self {
         Self {
             now,
             attribute: None,
@@ -55,12 +61,12 @@ impl<'s> Scene<'s> {
 }
 
 /// Whether all rules inside an element pass (an element without a rule passes).
-pub fn passes(holder: Element<'_>, scene: &Scene<'_>) -> bool {
+pub(crate) fn passes(holder: Element<'_>, scene: &Scene<'_>) -> bool {
     holder.children_named("rule").all(|rule| evaluate(rule, scene))
 }
 
 /// Whether a rule passes.
-pub fn evaluate(rule: Element<'_>, scene: &Scene<'_>) -> bool {
+pub(crate) fn evaluate(rule: Element<'_>, scene: &Scene<'_>) -> bool {
     let any = rule.attr("boolean-op").is_some_and(|op| op.eq_ignore_ascii_case("or"));
     let (mut seen, mut one, mut all) = (false, false, true);
     for part in rule.children() {
@@ -179,15 +185,15 @@ fn integer(word: &str) -> Option<i64> {
     word.parse::<i64>().ok().or_else(|| word.parse::<f64>().ok().map(|f| f as i64))
 }
 
-fn version(a: &str, b: &str) -> Ordering {
-    let parts = |s: &str| {
-        s.split(['.', '-']).map(|p| words::leading_integer(p).unwrap_or(0)).collect::<Vec<_>>()
+fn version(left: &str, right: &str) -> Ordering {
+    let parts = |word: &str| {
+        word.split(['.', '-']).map(|p| words::leading_integer(p).unwrap_or(0)).collect::<Vec<_>>()
     };
-    let (mut x, mut y) = (parts(a), parts(b));
-    let n = x.len().max(y.len());
-    x.resize(n, 0);
-    y.resize(n, 0);
-    x.cmp(&y)
+    let (mut left, mut right) = (parts(left), parts(right));
+    let length = left.len().max(right.len());
+    left.resize(length, 0);
+    right.resize(length, 0);
+    left.cmp(&right)
 }
 
 fn date(part: Element<'_>, scene: &Scene<'_>) -> bool {

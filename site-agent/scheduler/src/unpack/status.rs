@@ -156,7 +156,8 @@ impl<'a> Cluster<'a> {
         n.online = in_cluster;
         let pending_too_long = self.options.node_pending_timeout > 0 && in_cluster && !process && {
             let joined = seen.and_then(words::leading_integer).unwrap_or(0);
-            joined > 1 && self.now - joined >= (self.options.node_pending_timeout / 1000) as i64
+            joined > 1
+                && self.now - joined >= (self.options.node_pending_timeout / 1000).cast_signed()
         };
         let reason = if shutdown {
             n.online = process;
@@ -199,7 +200,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Marks a node for fencing; the first reason stays.
-    pub fn doom(&mut self, node: NodeIx, reason: &str) {
+    pub(crate) fn doom(&mut self, node: NodeIx, reason: &str) {
         let n = &mut self.nodes[node];
         if n.kind == NodeKind::Guest {
             n.remote_reset = true;
@@ -235,7 +236,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Whether nodes can be counted on to reset themselves.
-    pub fn watchdog(&self) -> bool {
+    pub(crate) fn watchdog(&self) -> bool {
         self.options.have_watchdog && self.options.watchdog_timeout > 0
     }
 

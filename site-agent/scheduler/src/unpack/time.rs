@@ -30,7 +30,7 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 
 /// A moment taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Civil {
+pub(crate) struct Civil {
     /// Year.
     pub year: i64,
     /// Month, from 1.
@@ -54,7 +54,7 @@ pub struct Civil {
 }
 
 /// Takes a moment apart, in UTC.
-pub fn civil(epoch: i64) -> Civil {
+pub(crate) fn civil(epoch: i64) -> Civil {
     let days = epoch.div_euclid(86_400);
     let rest = epoch.rem_euclid(86_400);
     let mut year = 1970 + days.div_euclid(366);
@@ -100,7 +100,7 @@ fn iso_week(year: i64, yearday: i64, weekday: i64) -> (i64, i64) {
 }
 
 /// Seconds since 1970 that a written time stands for.
-pub fn parse(text: &str) -> Option<i64> {
+pub(crate) fn parse(text: &str) -> Option<i64> {
     let text = text.trim();
     if text.eq_ignore_ascii_case("epoch") {
         return Some(0);
@@ -169,7 +169,7 @@ fn parse_time(time: &str) -> Option<i64> {
 }
 
 /// Seconds that an ISO duration (`P1DT2H`) stands for, months and years as 30 and 365 days.
-pub fn duration_seconds(text: &str) -> Option<i64> {
+pub(crate) fn duration_seconds(text: &str) -> Option<i64> {
     let mut rest = text.strip_prefix('P')?;
     let (mut total, mut clock) = (0, false);
     while !rest.is_empty() {
@@ -198,7 +198,7 @@ pub fn duration_seconds(text: &str) -> Option<i64> {
 }
 
 /// A moment plus what a `duration` element says, counted in the calendar.
-pub fn add_calendar(start: i64, years: i64, months: i64, seconds: i64) -> i64 {
+pub(crate) fn add_calendar(start: i64, years: i64, months: i64, seconds: i64) -> i64 {
     let c = civil(start);
     let month0 = c.month - 1 + months;
     let year = c.year + years + month0.div_euclid(12);
@@ -208,7 +208,7 @@ pub fn add_calendar(start: i64, years: i64, months: i64, seconds: i64) -> i64 {
 }
 
 /// `Day Mon dd HH:MM:SS yyyy`-free form that the tools print: `2005-01-20 12:30:00Z`.
-pub fn show(epoch: i64) -> String {
+pub(crate) fn show(epoch: i64) -> String {
     let c = civil(epoch);
     format!(
         "{:04}-{:02}-{:02} {:02}:{:02}:{:02}Z",

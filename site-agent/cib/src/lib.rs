@@ -1,5 +1,14 @@
 //! The Cluster Information Base as Pacemaker knows it: document, rules, versions, patches.
 //!
+//! A site's configuration moves over unchanged: what Pacemaker's tools write is read, checked, changed
+//! and written back so that they read it again, and what nobody edited stays byte for byte. All of it
+//! is pure: text in, text or answers out; the moment, the node and all else that an answer depends on
+//! are arguments. What is stored where is the agent's matter (`site-agent/src/cib`).
+//!
+//! Where Pacemaker is silent (a constraint on a resource that does not exist, a misspelt option, a date
+//! that is none), this crate has words, each with line and nearest name. What is compared with the
+//! real tools, and where we differ on purpose, is in docs/evidence/cib.md.
+//!
 //! | module | what it does |
 //! |---|---|
 //! | [`xml`] | documents: read, edited in place, written back byte for byte |

@@ -6,4 +6,4 @@
 
 mod store;
 
-pub use store::{KEPT, Kept, Rule, Store, StoreError};
+pub use store::{KEPT, Kept, Rule, Store, StoreError, peek};

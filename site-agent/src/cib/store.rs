@@ -113,6 +113,54 @@ pub struct Kept {
     pub path: PathBuf,
 }
 
+/// Reads the CIB of a folder that another process may be writing to; nothing if there is none.
+pub fn peek(folder: &Path) -> Result<Option<Document>, StoreError> {
+    // Between the new CIB and its digest a writer is for a moment; three in a row are no chance.
+    let mut found = read_at(folder, &[DIGEST, DIGEST_NEXT]);
+    for _ in 0..2 {
+        if !matches!(found, Err(StoreError::Edited { .. })) {
+            break;
+        }
+        found = read_at(folder, &[DIGEST, DIGEST_NEXT]);
+    }
+    found
+}
+
+/// The CIB of a folder, if its digest is in one of the files.
+fn read_at(folder: &Path, digests: &[&str]) -> Result<Option<Document>, StoreError> {
+    let Some(doc) = parse_at(folder, CIB)? else {
+        return Ok(None);
+    };
+    let found = disk_digest(doc.root());
+    let mut expected = None;
+    for name in digests {
+        let digest = text_at(folder, name)?.map(|text| text.trim().to_owned());
+        if digest.as_ref() == Some(&found) {
+            return Ok(Some(doc));
+        }
+        expected = expected.or(digest);
+    }
+    let expected = expected.unwrap_or_else(|| "none".to_owned());
+    Err(StoreError::Edited { path: folder.join(CIB), expected, found })
+}
+
+fn text_at(folder: &Path, name: &str) -> Result<Option<String>, StoreError> {
+    let path = folder.join(name);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::Io { path, error }),
+    }
+}
+
+fn parse_at(folder: &Path, name: &str) -> Result<Option<Document>, StoreError> {
+    let Some(text) = text_at(folder, name)? else {
+        return Ok(None);
+    };
+    let path = folder.join(name);
+    Document::parse(text).map(Some).map_err(|error| StoreError::Unreadable { path, error })
+}
+
 /// The folder of a CIB, locked.
 #[derive(Debug)]
 pub struct Store {
@@ -141,18 +189,7 @@ impl Store {
 
     /// The CIB that is stored; nothing if there is none yet.
     pub fn read(&self) -> Result<Option<Document>, StoreError> {
-        let Some(doc) = self.parse(CIB)? else {
-            return Ok(None);
-        };
-        let path = self.folder.join(CIB);
-        let expected = self.text(DIGEST)?.unwrap_or_default();
-        let found = disk_digest(doc.root());
-        if found != expected.trim() {
-            let expected = if expected.is_empty() { "none".to_owned() } else { expected };
-            let expected = expected.trim().to_owned();
-            return Err(StoreError::Edited { path, expected, found });
-        }
-        Ok(Some(doc))
+        read_at(&self.folder, &[DIGEST])
     }
 
     /// Writes a CIB, durably, without its status.
@@ -202,10 +239,10 @@ impl Store {
 
     /// Finishes a write whose moment had come, and forgets one whose had not.
     fn finish(&self) -> Result<(), StoreError> {
-        let Some(next) = self.text(DIGEST_NEXT)? else {
+        let Some(next) = text_at(&self.folder, DIGEST_NEXT)? else {
             return self.remove(NEW);
         };
-        if let Some(doc) = self.parse(CIB)?
+        if let Some(doc) = parse_at(&self.folder, CIB)?
             && disk_digest(doc.root()) == next.trim()
         {
             self.rename(DIGEST_NEXT, DIGEST)?;
@@ -235,23 +272,6 @@ impl Store {
             self.remove_path(&old.path.with_extension("raw.sig"))?;
         }
         Ok(())
-    }
-
-    fn text(&self, name: &str) -> Result<Option<String>, StoreError> {
-        let path = self.folder.join(name);
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(StoreError::Io { path, error }),
-        }
-    }
-
-    fn parse(&self, name: &str) -> Result<Option<Document>, StoreError> {
-        let Some(text) = self.text(name)? else {
-            return Ok(None);
-        };
-        let path = self.folder.join(name);
-        Document::parse(text).map(Some).map_err(|error| StoreError::Unreadable { path, error })
     }
 
     fn create(&self, name: &str, text: &str) -> Result<(), StoreError> {
@@ -384,6 +404,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = Store::open(folder.path()).unwrap();
         assert!(matches!(Store::open(folder.path()), Err(StoreError::Locked(_))));
+        assert!(peek(folder.path()).unwrap().is_none(), "reading needs no lock");
+        first.write(&cib(5), Rule::Newer).unwrap();
+        assert!(peek(folder.path()).unwrap().is_some());
         drop(first);
         assert!(Store::open(folder.path()).is_ok());
     }
@@ -398,16 +421,19 @@ mod tests {
         store.write(&cib(2), Rule::Newer).unwrap();
         let (new, new_digest) = (fs::read(at(CIB)).unwrap(), fs::read(at(DIGEST)).unwrap());
         drop(store);
+        let seen = || Version::of(peek(folder.path()).unwrap().unwrap().root()).unwrap().epoch;
         // Before the moment: the new one is only beside.
         fs::write(at(CIB), &old).unwrap();
         fs::write(at(DIGEST), &old_digest).unwrap();
         fs::write(at(DIGEST_NEXT), &new_digest).unwrap();
+        assert_eq!(seen(), 1);
         fs::write(at(NEW), &new[..new.len() / 2]).unwrap();
         assert_eq!(epoch(&Store::open(folder.path()).unwrap()), Some(1));
         assert!(!at(NEW).exists() && !at(DIGEST_NEXT).exists());
         // After it: only its digest has not taken its name.
         fs::write(at(CIB), &new).unwrap();
         fs::write(at(DIGEST_NEXT), &new_digest).unwrap();
+        assert_eq!(seen(), 2);
         assert_eq!(epoch(&Store::open(folder.path()).unwrap()), Some(2));
     }
 }

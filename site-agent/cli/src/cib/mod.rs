@@ -14,7 +14,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use tierce_agent::cib::{Store, StoreError};
+use tierce_agent::cib::{Store, StoreError, peek};
 use tierce_cib::xml::Document;
 
 use crate::Ctx;
@@ -131,11 +131,8 @@ fn stored(folder: &Path) -> Result<Document, Failure> {
             "name a file or another --store, or put a CIB there: tierce cib push FILE --store DIR",
         )
     };
-    if !folder.is_dir() {
-        return Err(none());
-    }
-    let store = open(folder)?;
-    store.read().map_err(|e| store_failure(folder, &e))?.ok_or_else(none)
+    // Without its lock: what is shown may be held by an agent that runs.
+    peek(folder).map_err(|e| store_failure(folder, &e))?.ok_or_else(none)
 }
 
 fn open(folder: &Path) -> Result<Store, Failure> {

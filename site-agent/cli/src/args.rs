@@ -67,6 +67,9 @@ pub(crate) enum Command {
     /// Configurations in Pacemaker's format: shown, compared, checked, stored.
     #[command(subcommand)]
     Cib(cib::CibCommand),
+    /// What a cluster would do, from its CIB, with the options of Pacemaker's `crm_simulate`.
+    #[command(disable_help_flag = true)]
+    CrmSimulate(Rest),
     /// Certificates: the tenant's authority, invitations, members' certificates.
     #[command(subcommand)]
     Pki(pki::PkiCommand),

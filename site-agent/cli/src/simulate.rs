@@ -1,0 +1,76 @@
+//! `tierce crm-simulate`: what a cluster would do, from its CIB, with the options of Pacemaker's `crm_simulate`.
+//!
+//! The scheduler is a pure function; reading and writing files, and the clock, are here.
+
+use std::ffi::OsString;
+use std::io::Read as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tierce_scheduler::simulate::{self, Outcome, Request, Usage};
+
+use crate::Ctx;
+use crate::codes::{self, Exit};
+use crate::failure::Failure;
+
+/// Runs a simulation.
+pub(crate) fn run(ctx: &Ctx, args: Vec<OsString>) -> Result<Exit, Failure> {
+    let words = args.into_iter().map(|w| w.to_string_lossy().into_owned());
+    let request = match Request::parse(words) {
+        Ok(request) => request,
+        Err(Usage::Help) => {
+            ctx.out.line(&Usage::Help.to_string())?;
+            return Ok(Exit::Ok);
+        }
+        Err(usage) => {
+            return Err(Failure::sentence(
+                codes::USAGE,
+                &usage.to_string(),
+                "tierce crm-simulate --help",
+            ));
+        }
+    };
+    let input = request.input.as_deref().unwrap_or("-");
+    let text = read(input).map_err(|e| file_failure(input, &e))?;
+    let clock =
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().cast_signed());
+    let outcome = simulate::run(text, &request, clock)
+        .map_err(|e| Failure::sentence(codes::CONFIG, &e.to_string(), "tierce cib verify FILE"))?;
+    write_all(&request, input, &outcome)?;
+    ctx.out.text(&outcome.text)?;
+    Ok(if outcome.failed { Exit::Unwell(codes::ERROR) } else { Exit::Ok })
+}
+
+fn read(input: &str) -> std::io::Result<String> {
+    if input != "-" {
+        return std::fs::read_to_string(input);
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn write_all(request: &Request, input: &str, outcome: &Outcome) -> Result<(), Failure> {
+    let in_place = (request.in_place && input != "-").then(|| input.to_owned());
+    for (path, text) in [
+        (&request.graph_file, &outcome.graph),
+        (&request.dot_file, &outcome.dot),
+        (&request.input_file, &outcome.input),
+        (&request.output_file, &outcome.output),
+        (&in_place, &outcome.output),
+    ] {
+        if let Some(path) = path {
+            std::fs::write(path, text).map_err(|e| file_failure(path, &e))?;
+        }
+    }
+    Ok(())
+}
+
+fn file_failure(path: &str, error: &std::io::Error) -> Failure {
+    Failure::new(
+        codes::NO_SUCH,
+        format!("{path}: {error}"),
+        "nothing was simulated",
+        format!("ls -l {path}"),
+        "name a file that can be read, or a place that can be written",
+    )
+}

@@ -12,7 +12,7 @@ use super::fail_count::base_name;
 use crate::Error;
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::{Cluster, StaleOp};
-use crate::model::{Kind, Location, MultipleActive, NodeKind, OnFail, Partial, Requires, Role};
+use crate::model::{Kind, Location, NodeKind, OnFail, Requires, Role};
 use crate::words::{self, INFINITY};
 
 /// Outcome of an operation after its return code was read in its context.
@@ -71,7 +71,7 @@ impl<'a> Entry<'a> {
     }
 
     /// The order in which entries of one node came to be.
-    fn order(&self, other: &Self) -> Ordering {
+    pub(super) fn order(&self, other: &Self) -> Ordering {
         if self.call >= 0 && other.call >= 0 && self.call != other.call {
             return self.call.cmp(&other.call);
         }
@@ -89,7 +89,7 @@ impl<'a> Entry<'a> {
     }
 
     /// Whether this one is newer than one of another node.
-    fn newer_than(&self, other: &Self) -> bool {
+    pub(super) fn newer_than(&self, other: &Self) -> bool {
         if self.changed > 0 && other.changed > 0 && self.changed != other.changed {
             return self.changed > other.changed;
         }
@@ -101,9 +101,9 @@ impl<'a> Entry<'a> {
 }
 
 /// What the replay of one history adds up to.
-struct Replay<'a> {
-    on_fail: OnFail,
-    last_failure: Option<Entry<'a>>,
+pub(super) struct Replay<'a> {
+    pub(super) on_fail: OnFail,
+    pub(super) last_failure: Option<Entry<'a>>,
 }
 
 impl<'a> Cluster<'a> {
@@ -303,7 +303,7 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    fn known(&mut self, rsc: RscIx, node: NodeIx) {
+    pub(super) fn known(&mut self, rsc: RscIx, node: NodeIx) {
         if !self.rscs[rsc].known_on.contains(&node) {
             self.rscs[rsc].known_on.push(node);
         }
@@ -602,139 +602,6 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// What follows once all of a history was replayed.
-    fn settle(&mut self, rsc: RscIx, node: NodeIx, replay: &Replay<'a>) {
-        let mut on_fail = replay.on_fail;
-        if self.rscs[rsc].role == Role::Unknown {
-            self.rscs[rsc].role = Role::Stopped;
-        } else {
-            self.known(rsc, node);
-        }
-        let n = &self.nodes[node];
-        let r = &self.rscs[rsc];
-        if r.role.active() && !n.online && !n.maintenance && r.managed {
-            let should_fence = match n.kind {
-                NodeKind::Guest => true,
-                NodeKind::Remote if self.fencing() => {
-                    if n.connection.is_some_and(|c| !self.rscs[c].failed) {
-                        self.nodes[node].unseen = true;
-                    }
-                    true
-                }
-                _ => self.fencing(),
-            };
-            if should_fence {
-                let reason = format!("{} is thought to be active there", self.rscs[rsc].id);
-                self.doom(node, &reason);
-            }
-        }
-        let stop_failed = replay.last_failure.is_some_and(|e| e.task == "stop");
-        if on_fail == OnFail::Fence
-            && stop_failed
-            && !self.nodes[node].is_remote()
-            && !self.can_fence(node)
-        {
-            // Nothing can be done about it.
-            on_fail = OnFail::Block;
-        } else if self.nodes[node].unclean {
-            on_fail = OnFail::Ignore;
-        }
-        let name = self.rscs[rsc].id.clone();
-        match on_fail {
-            OnFail::Ignore => {}
-            OnFail::Demote => {
-                self.rscs[rsc].failed = true;
-                self.rscs[rsc].demote_only = true;
-            }
-            OnFail::Fence => self.doom(node, &format!("{name} failed there")),
-            OnFail::Standby => {
-                self.nodes[node].standby = true;
-                self.nodes[node].standby_on_fail = true;
-            }
-            OnFail::Block => {
-                self.rscs[rsc].managed = false;
-                self.rscs[rsc].blocked = true;
-            }
-            OnFail::Ban => self.ban(rsc, node, "__action_migration_auto__"),
-            OnFail::Stop => {
-                self.rscs[rsc].next_role = Role::Stopped;
-            }
-            OnFail::Restart => {
-                if self.rscs[rsc].role.active() {
-                    self.rscs[rsc].failed = true;
-                }
-            }
-            OnFail::RestartContainer => {
-                self.rscs[rsc].failed = true;
-                if let Some(container) = self.rscs[rsc].container {
-                    self.rscs[container].failed = true;
-                }
-            }
-            OnFail::ResetRemote => self.reset_remote(rsc),
-        }
-        if self.rscs[rsc].role.active() {
-            self.add_running(rsc, node);
-            if on_fail != OnFail::Ignore {
-                self.rscs[rsc].failed = true;
-            }
-        } else if let Some(partial) = self.rscs[rsc].partial
-            && partial.source == node
-            && self.rscs[rsc].running_on.contains(&partial.target)
-        {
-            self.rscs[rsc].role = Role::Started;
-        }
-    }
-
-    /// A remote connection that failed: the node behind it must be fenced, if it can be.
-    fn reset_remote(&mut self, rsc: RscIx) {
-        self.rscs[rsc].failed = true;
-        if !self.fencing() {
-            return;
-        }
-        let Some(node) = self.rscs[rsc].remote_node else { return };
-        if self.nodes[node].maintenance || self.nodes[node].kind != NodeKind::Remote {
-            return;
-        }
-        let reason = "remote connection is unrecoverable";
-        self.doom(node, reason);
-    }
-
-    /// Notes that a resource is active on a node, and what follows if it is active on several.
-    pub(super) fn add_running(&mut self, rsc: RscIx, node: NodeIx) {
-        if self.rscs[rsc].running_on.contains(&node) {
-            return;
-        }
-        self.rscs[rsc].running_on.push(node);
-        self.nodes[node].running.push(rsc);
-        if self.nodes[node].maintenance {
-            self.rscs[rsc].managed = false;
-            self.rscs[rsc].maintenance = true;
-        }
-        if !self.rscs[rsc].managed {
-            self.locate(rsc, node, INFINITY, "not_managed_default");
-            return;
-        }
-        if self.rscs[rsc].running_on.len() > 1 {
-            match self.rscs[rsc].multiple_active {
-                MultipleActive::StopOnly => self.ban_everywhere(rsc, "multiple-active"),
-                MultipleActive::Block => {
-                    let mut block = vec![rsc];
-                    if let Some(p) = self.rscs[rsc].parent
-                        && self.rscs[p].kind == Kind::Group
-                        && self.rscs[p].multiple_active == MultipleActive::Block
-                    {
-                        block.clone_from(&self.rscs[p].children);
-                    }
-                    for r in block {
-                        self.rscs[r].managed = false;
-                        self.rscs[r].blocked = true;
-                    }
-                }
-                MultipleActive::StopStart | MultipleActive::StopUnexpected => {}
-            }
-        }
-    }
-
     /// Recurring operations that run now, for cancelling what is not configured any more.
     fn note_recurring(&mut self, rsc: RscIx, node: NodeIx, entries: &[Entry<'a>]) {
         if !self.nodes[node].online {
@@ -787,141 +654,5 @@ impl<'a> Cluster<'a> {
         };
         let ix = self.locations.push(location);
         self.rscs[rsc].locations.push(ix);
-    }
-
-    // Live migrations.
-
-    fn entries_on(&self, rsc: RscIx, node: NodeIx) -> Vec<Entry<'a>> {
-        let base = self.rscs[rsc].base;
-        let name = self.nodes[node].name.as_ref();
-        let status = self.doc.root().child("status");
-        let mut entries: Vec<Entry<'a>> = status
-            .iter()
-            .flat_map(|s| s.children_named("node_state"))
-            .filter(|s| s.attr("uname") == Some(name))
-            .flat_map(|s| s.children_named("lrm"))
-            .flat_map(|l| l.children_named("lrm_resources"))
-            .flat_map(|l| l.children_named("lrm_resource"))
-            .filter(|r| r.id() == Some(base))
-            .flat_map(|r| r.children_named("lrm_rsc_op"))
-            .filter_map(Entry::read)
-            .collect();
-        entries.sort_by(Entry::order);
-        entries
-    }
-
-    /// Whether something newer than an operation happened on the node itself (`same`) or another.
-    fn newer_state(&self, rsc: RscIx, node: NodeIx, than: &Entry<'a>, same: bool) -> bool {
-        self.entries_on(rsc, node).iter().any(|e| {
-            if e.xml == than.xml {
-                return false;
-            }
-            let newer = if same { e.order(than) == Ordering::Greater } else { e.newer_than(than) };
-            let tells = match e.task {
-                "start" | "stop" | "migrate_to" | "migrate_from" => e.task != than.task || same,
-                "monitor" => !same && e.interval == 0,
-                _ => false,
-            };
-            newer && tells
-        })
-    }
-
-    fn migrate_nodes(&self, entry: &Entry<'a>) -> (Option<NodeIx>, Option<NodeIx>) {
-        let find = |name: &str| entry.xml.attr(name).and_then(|n| self.find_node(n));
-        (find("migrate_source"), find("migrate_target"))
-    }
-
-    fn migrate_to_succeeded(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>) {
-        let (source, target) = self.migrate_nodes(entry);
-        let Some(target) = target else {
-            self.rscs[rsc].role = Role::Started;
-            return;
-        };
-        let source = source.unwrap_or(node);
-        let from = self.entries_on(rsc, target).into_iter().rfind(|e| {
-            e.task == "migrate_from"
-                && e.xml.attr("migrate_source").is_none_or(|s| s == self.nodes[source].name)
-        });
-        let source_newer = self.newer_state(rsc, node, entry, true);
-        let target_newer = self.stopped_or_started_since(rsc, target, entry);
-        if source_newer && target_newer {
-            return;
-        }
-        if from.as_ref().is_some_and(|f| f.status == 0 && f.rc == 0) && !source_newer {
-            self.rscs[rsc].role = Role::Stopped;
-            if !self.rscs[rsc].dangling.contains(&node) {
-                self.rscs[rsc].dangling.push(node);
-            }
-            return;
-        }
-        self.rscs[rsc].role = Role::Started;
-        let on_target = !target_newer && self.nodes[target].online;
-        if from.as_ref().is_some_and(|f| f.status != -1) {
-            if on_target {
-                self.add_running(rsc, target);
-            } else {
-                self.rscs[rsc].failed = true;
-                self.rscs[rsc].allow_migrate = false;
-            }
-            return;
-        }
-        if on_target {
-            if self.entries_on(rsc, target).is_empty() {
-                return;
-            }
-            self.add_running(rsc, target);
-            if self.nodes[source].online {
-                self.rscs[rsc].partial = Some(Partial { source, target });
-            }
-        } else if !source_newer {
-            self.rscs[rsc].failed = true;
-            self.rscs[rsc].allow_migrate = false;
-        }
-    }
-
-    /// Whether the other node has a later word than a migration.
-    fn stopped_or_started_since(&self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>) -> bool {
-        self.entries_on(rsc, node).iter().any(|e| {
-            let tells =
-                matches!(e.task, "start" | "stop") || (e.task == "monitor" && e.interval == 0);
-            tells && e.newer_than(entry)
-        })
-    }
-
-    fn pending_migrate_to(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>) {
-        let (_, target) = self.migrate_nodes(entry);
-        if let Some(target) = target
-            && self.nodes[node].unclean
-            && self.nodes[target].online
-            && !self.entries_on(rsc, target).is_empty()
-            && !self.stopped_or_started_since(rsc, target, entry)
-        {
-            self.add_running(rsc, target);
-        }
-    }
-
-    fn migrate_to_failed(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>) {
-        self.rscs[rsc].role = Role::Started;
-        let (_, target) = self.migrate_nodes(entry);
-        let Some(target) = target else { return };
-        let target_newer = self.stopped_or_started_since(rsc, target, entry);
-        if !target_newer {
-            if self.nodes[target].online && !self.entries_on(rsc, target).is_empty() {
-                self.add_running(rsc, target);
-            }
-        } else if !self.newer_state(rsc, node, entry, true)
-            && !self.rscs[rsc].dangling.contains(&node)
-        {
-            self.rscs[rsc].dangling.push(node);
-        }
-    }
-
-    fn migrate_from_failed(&mut self, rsc: RscIx, _node: NodeIx, entry: &Entry<'a>) {
-        self.rscs[rsc].role = Role::Started;
-        let (source, _) = self.migrate_nodes(entry);
-        let Some(source) = source else { return };
-        if self.nodes[source].online && !self.stopped_or_started_since(rsc, source, entry) {
-            self.add_running(rsc, source);
-        }
     }
 }

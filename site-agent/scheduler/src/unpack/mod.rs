@@ -3,8 +3,10 @@
 //! Order matters: options decide how nodes are judged, nodes must be known before clones (their number is
 //! the default of `clone-max`), resources before the status that tells where they run.
 
+mod activity;
 pub(crate) mod fail_count;
 pub(crate) mod history;
+mod migration;
 pub(crate) mod nodes;
 pub(crate) mod nvset;
 pub(crate) mod operation;

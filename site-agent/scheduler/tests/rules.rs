@@ -1,0 +1,227 @@
+//! The rules, told by small clusters: what is configured, what happened, and what is to be done.
+
+use tierce_cib::xml::Document;
+use tierce_scheduler::simulate::{self, Request};
+use tierce_scheduler::{Error, Reason, schedule};
+
+const NOW: i64 = 1_700_000_000;
+
+/// A cluster of two nodes; `lost` nodes have left it without a word.
+fn cluster(
+    options: &str,
+    resources: &str,
+    constraints: &str,
+    status: [&str; 2],
+    lost: &[&str],
+) -> String {
+    let mut text = format!(
+        r#"<cib have-quorum="1" dc-uuid="1" validate-with="pacemaker-3.9"><configuration><crm_config>
+<cluster_property_set id="o">{options}</cluster_property_set></crm_config>
+<nodes><node id="1" uname="n1"/><node id="2" uname="n2"/></nodes>
+<resources>{resources}</resources><constraints>{constraints}</constraints></configuration><status>"#
+    );
+    for (i, history) in status.iter().enumerate() {
+        let name = format!("n{}", i + 1);
+        let gone = lost.contains(&name.as_str());
+        let (member, process) = if gone { ("false", "offline") } else { ("true", "online") };
+        text.extend([format!(
+            r#"<node_state id="{}" uname="{name}" in_ccm="{member}" crmd="{process}" join="member" expected="member">
+<lrm id="{}"><lrm_resources>{history}</lrm_resources></lrm></node_state>"#,
+            i + 1,
+            i + 1
+        )]);
+    }
+    text.push_str("</status></cib>");
+    text
+}
+
+fn option(name: &str, value: &str) -> String {
+    format!(r#"<nvpair id="o-{name}" name="{name}" value="{value}"/>"#)
+}
+
+fn primitive(id: &str) -> String {
+    format!(r#"<primitive id="{id}" class="ocf" provider="pacemaker" type="Dummy"/>"#)
+}
+
+/// A history: operation, return code, expected return code.
+fn history(id: &str, ops: &[(&str, i32, i32)]) -> String {
+    let mut text =
+        format!(r#"<lrm_resource id="{id}" class="ocf" provider="pacemaker" type="Dummy">"#);
+    for (call, (task, rc, wanted)) in ops.iter().enumerate() {
+        text.extend([format!(
+            r#"<lrm_rsc_op id="{id}_{task}_0" operation="{task}" interval="0" call-id="{}" rc-code="{rc}" op-status="0"
+transition-key="1:1:{wanted}:x"/>"#,
+            call + 1
+        )]);
+    }
+    text.push_str("</lrm_resource>");
+    text
+}
+
+fn runs(id: &str) -> String {
+    history(id, &[("start", 0, 0)])
+}
+
+fn probed(id: &str) -> String {
+    history(id, &[("monitor", 7, 7)])
+}
+
+/// The same history, of a fence device.
+fn device(history: &str) -> String {
+    history.replace(
+        r#"class="ocf" provider="pacemaker" type="Dummy""#,
+        r#"class="stonith" type="fence_x""#,
+    )
+}
+
+fn simulate(cib: String, more: &[&str]) -> simulate::Outcome {
+    let words = ["-x", "-", "-S"].iter().chain(more).map(ToString::to_string);
+    let request = Request::parse(words).expect("the options are known");
+    simulate::run(cib, &request, NOW).expect("the cluster can be scheduled")
+}
+
+/// What is executed, in order.
+fn executed(outcome: &simulate::Outcome) -> Vec<String> {
+    let block = outcome.text.split("Executing Cluster Transition:").nth(1).unwrap_or("");
+    let block = block.split("Revised Cluster Status:").next().unwrap_or("");
+    let lines = block.lines().filter(|l| l.contains('*'));
+    lines.map(|l| l.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")).collect()
+}
+
+fn position(list: &[String], what: &str) -> usize {
+    list.iter().position(|l| l == what).unwrap_or_else(|| panic!("{what} is not in {list:#?}"))
+}
+
+fn no_fencing() -> String {
+    option("stonith-enabled", "false")
+}
+
+#[test]
+fn a_resource_is_probed_everywhere_before_it_is_started() {
+    let outcome = simulate(cluster(&no_fencing(), &primitive("a"), "", ["", ""], &[]), &[]);
+    let done = executed(&outcome);
+    let start = position(&done, "Resource action: a start on n1");
+    assert!(position(&done, "Resource action: a monitor on n1") < start);
+    assert!(position(&done, "Resource action: a monitor on n2") < start);
+    assert!(outcome.text.contains("a\t(ocf:pacemaker:Dummy):\t Started n1"));
+}
+
+#[test]
+fn a_lost_node_is_fenced_before_its_resource_starts_elsewhere() {
+    let resources =
+        format!(r#"{}<primitive id="f" class="stonith" type="fence_x"/>"#, primitive("a"));
+    let status = [&*(runs("a") + &device(&probed("f"))), &*(probed("a") + &device(&probed("f")))];
+    let done = executed(&simulate(cluster("", &resources, "", status, &["n1"]), &[]));
+    let fence = position(&done, "Fencing n1 (reboot)");
+    assert!(fence < position(&done, "Pseudo action: a_stop_0"));
+    assert!(fence < position(&done, "Resource action: a start on n2"));
+}
+
+#[test]
+fn without_quorum_a_lost_node_is_neither_fenced_nor_is_anything_started() {
+    let resources =
+        format!(r#"{}<primitive id="f" class="stonith" type="fence_x"/>"#, primitive("a"));
+    let status = [&*(runs("a") + &device(&probed("f"))), &*(probed("a") + &device(&probed("f")))];
+    let cib = cluster("", &resources, "", status, &["n1"]);
+    let done = executed(&simulate(cib, &["-q", "false"]));
+    assert!(done.is_empty(), "{done:?}");
+}
+
+#[test]
+fn a_missing_ticket_stops_what_depends_on_it_and_a_granted_one_starts_it() {
+    let ticket = r#"<rsc_ticket id="t" rsc="a" ticket="T" loss-policy="stop"/>"#;
+    let cib = || cluster(&no_fencing(), &primitive("a"), ticket, [&*runs("a"), &*probed("a")], &[]);
+    assert_eq!(executed(&simulate(cib(), &[])), ["Resource action: a stop on n1"]);
+    assert_eq!(executed(&simulate(cib(), &["--ticket-grant=T"])), Vec::<String>::new());
+}
+
+#[test]
+fn a_deadman_ticket_fences_the_node_that_runs_what_depends_on_it() {
+    let ticket = r#"<rsc_ticket id="t" rsc="a" ticket="T" loss-policy="fence"/>"#;
+    let resources =
+        format!(r#"{}<primitive id="f" class="stonith" type="fence_x"/>"#, primitive("a"));
+    let status = [&*(probed("a") + &device(&runs("f"))), &*(runs("a") + &device(&probed("f")))];
+    let outcome = simulate(cluster("", &resources, ticket, status, &[]), &[]);
+    assert_eq!(executed(&outcome), ["Fencing n2 (reboot)", "Pseudo action: a_stop_0"]);
+    assert!(outcome.text.contains("Fence (reboot) n2 'deadman ticket was lost'"));
+}
+
+#[test]
+fn an_ordering_holds_in_both_directions() {
+    let order = r#"<rsc_order id="x" first="a" then="b"/>"#;
+    let resources = primitive("a") + &primitive("b");
+    let up = cluster(&no_fencing(), &resources, order, ["", ""], &[]);
+    let done = executed(&simulate(up, &[]));
+    assert!(
+        position(&done, "Resource action: a start on n1")
+            < position(&done, "Resource action: b start on n2")
+    );
+    let both = [&*(runs("a") + &runs("b")), &*(probed("a") + &probed("b"))];
+    let down = cluster(
+        &(no_fencing() + &option("stop-all-resources", "true")),
+        &resources,
+        order,
+        both,
+        &[],
+    );
+    let done = executed(&simulate(down, &[]));
+    assert_eq!(done, ["Resource action: b stop on n1", "Resource action: a stop on n1"]);
+}
+
+#[test]
+fn what_must_be_together_goes_where_both_may_be() {
+    let constraints = r#"<rsc_colocation id="c" rsc="b" with-rsc="a" score="INFINITY"/>
+<rsc_location id="l" rsc="b" node="n1" score="-INFINITY"/>"#;
+    let resources = primitive("a") + &primitive("b");
+    let outcome = simulate(cluster(&no_fencing(), &resources, constraints, ["", ""], &[]), &[]);
+    assert!(outcome.text.contains("a\t(ocf:pacemaker:Dummy):\t Started n2"), "{}", outcome.text);
+    assert!(outcome.text.contains("b\t(ocf:pacemaker:Dummy):\t Started n2"), "{}", outcome.text);
+}
+
+#[test]
+fn a_failed_stop_without_fencing_is_left_alone() {
+    let failed = history("a", &[("start", 0, 0), ("stop", 1, 0)]);
+    let outcome =
+        simulate(cluster(&no_fencing(), &primitive("a"), "", [&*failed, &*probed("a")], &[]), &[]);
+    assert_eq!(executed(&outcome), Vec::<String>::new());
+    assert!(outcome.text.contains("FAILED n1 (blocked)"));
+}
+
+#[test]
+fn members_of_a_group_start_in_order_and_the_operation_that_fails_ends_it() {
+    let group = format!(r#"<group id="g">{}{}</group>"#, primitive("a"), primitive("b"));
+    let cib = cluster(&no_fencing(), &group, "", ["", ""], &[]);
+    let outcome = simulate(cib, &["-F", "a_start_0@n1=1"]);
+    let done = executed(&outcome);
+    assert!(outcome.failed);
+    assert!(done.iter().any(|l| l == "Resource action: a start on n1"));
+    assert!(!done.iter().any(|l| l.starts_with("Resource action: b start")));
+}
+
+#[test]
+fn a_clone_runs_on_every_node_and_instances_stay_where_they_are() {
+    let clone = format!(r#"<clone id="c">{}</clone>"#, primitive("a"));
+    let outcome =
+        simulate(cluster(&no_fencing(), &clone, "", [&*probed("a"), &*runs("a")], &[]), &[]);
+    let done = executed(&outcome);
+    assert!(done.contains(&"Resource action: a:1 start on n1".to_owned()), "{done:?}");
+    assert!(outcome.text.contains("* Started: [ n1 n2 ]"));
+}
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    let remote = r#"<primitive id="r" class="ocf" provider="pacemaker" type="remote"/>"#;
+    let doc = Document::parse(cluster("", remote, "", ["", ""], &[])).expect("it is XML");
+    let Err(error) = schedule(&doc, NOW) else { panic!("a remote node was accepted") };
+    assert!(matches!(error, Error::Unsupported { what: "remote nodes", .. }), "{error}");
+}
+
+#[test]
+fn the_reasons_name_the_constraints() {
+    let constraints = r#"<rsc_location id="here" rsc="a" node="n2" score="50"/>"#;
+    let doc = Document::parse(cluster(&no_fencing(), &primitive("a"), constraints, ["", ""], &[]))
+        .expect("it is XML");
+    let plan = schedule(&doc, NOW).expect("it can be scheduled");
+    let here = Reason::Location { id: "here".into(), node: "n2".into(), score: 50 };
+    assert!(plan.reasons("a").contains(&here));
+}

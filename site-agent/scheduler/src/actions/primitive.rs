@@ -100,6 +100,10 @@ impl Cluster<'_> {
             if r.next_role == Role::Promoted {
                 need_promote = true;
             }
+            if !need_stop && next.is_some() {
+                // It stays up, so what follows a start may go on.
+                self.op(rsc, Task::Start, 0, next, true);
+            }
         } else if r.blocked || (r.restart.is_some() && current.is_some() && r.managed) {
             need_stop = true;
             need_promote = r.next_role == Role::Promoted;

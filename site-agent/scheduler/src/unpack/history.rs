@@ -612,7 +612,9 @@ impl<'a> Cluster<'a> {
             match e.task {
                 "stop" if e.status == 0 => stop = Some(i),
                 "start" | "migrate_from" => start = Some(i),
-                "monitor" if start <= stop && (e.rc == 0 || e.rc == 8) => implied = Some(i),
+                "monitor" if start <= stop && implied <= stop && (e.rc == 0 || e.rc == 8) => {
+                    implied = Some(i)
+                }
                 "promote" | "demote" => implied = Some(i),
                 _ => {}
             }

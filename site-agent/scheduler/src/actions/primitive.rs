@@ -174,7 +174,7 @@ impl Cluster<'_> {
         }
         let target = here;
         // What ends below where it is now comes up no further than needed.
-        while target <= self.rscs[rsc].next_role && role != target && !self.rscs[rsc].blocked {
+        while role < self.rscs[rsc].next_role && role != target && !self.rscs[rsc].blocked {
             let Some(s) = step(role, target) else { break };
             role = s.arrives();
             let mut required = need_stop;

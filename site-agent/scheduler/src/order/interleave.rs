@@ -16,8 +16,17 @@ impl Cluster<'_> {
             return false;
         }
         // Going down it is the one that goes first that says so.
-        let down = matches!(self.actions[first].task.beginning(), Task::Stop | Task::Demote);
+        let down = matches!(self.base_task(first), Task::Stop | Task::Demote);
         if down { self.rscs[a].interleave } else { self.rscs[b].interleave }
+    }
+
+    /// What an action is about: a confirmation that all were told of a start is about the start.
+    fn base_task(&self, ix: ActIx) -> Task {
+        let task = self.actions[ix].task;
+        if !matches!(task, Task::Notify | Task::Notified) {
+            return task.beginning();
+        }
+        self.notices.iter().find(|n| n.post_done == ix || n.post == ix).map_or(task, |n| n.task)
     }
 
     pub(super) fn update_interleaved(
@@ -33,7 +42,7 @@ impl Cluster<'_> {
         let (Some(a), Some(b)) = (self.actions[first].rsc, self.actions[then].rsc) else {
             return changed;
         };
-        let first_task = self.actions[first].task.beginning();
+        let first_task = self.base_task(first);
         let then_task = self.actions[then].task;
         let current = matches!(first_task, Task::Stop | Task::Demote);
         for instance in self.rscs[b].children.clone() {

@@ -44,7 +44,10 @@ impl<'a> Cluster<'a> {
         while let Some(parent) = self.rscs[at].parent {
             match self.rscs[parent].kind {
                 Kind::Group => {
-                    if self.rscs[parent].children.first() != Some(&at) {
+                    // The first member leads, unless nobody leads it.
+                    let first = self.rscs[parent].children.first().copied();
+                    let led = first.is_none_or(|f| self.rscs[f].managed);
+                    if first != Some(at) && led {
                         break;
                     }
                     list.extend(&self.rscs[parent].this_with);

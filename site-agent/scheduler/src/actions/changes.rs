@@ -21,7 +21,10 @@ fn only_secrets_differ(entry: &Entry<'_>, params: &Params) -> bool {
     };
     let names: Vec<&str> = words.split_whitespace().collect();
     let mut open = params.clone();
-    open.retain(|name, _| !names.contains(&name.as_str()) && name != "CRM_meta_timeout");
+    // Words to the fencer itself are not the agent's.
+    open.retain(|name, _| {
+        !names.contains(&name.as_str()) && name != "CRM_meta_timeout" && !name.starts_with("pcmk_")
+    });
     digest(&open) == was
 }
 

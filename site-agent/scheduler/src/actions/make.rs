@@ -176,7 +176,7 @@ impl<'a> Cluster<'a> {
                 let r = &self.rscs[rsc];
                 let demote = self.options.no_quorum == NoQuorum::Demote;
                 if r.running_on.is_empty()
-                    || r.next_role > r.role
+                    || (action.task != Task::Start && r.next_role > r.role)
                     || (demote && action.task == Task::Promote)
                 {
                     action.runnable = false;

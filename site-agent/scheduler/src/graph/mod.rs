@@ -96,23 +96,22 @@ impl Cluster<'_> {
             inputs.dedup();
             graph.synapses.push(Synapse { action: ix, inputs });
         }
-        self.break_serial_loops(&mut graph);
+        self.break_loops(&mut graph);
         graph
     }
 
-    /// Of two orders that contradict each other only because they are not to run at once, one goes.
-    fn break_serial_loops(&self, graph: &mut Graph) {
+    /// Orders that are only for comfort (capacity that gets free, not two at once) go where they would close a loop: a
+    /// loop would never run. The later resource yields.
+    fn break_loops(&self, graph: &mut Graph) {
+        let soft = flag::SERIALIZE | flag::LOAD;
         let serial = |first: ActIx, then: ActIx| {
-            self.actions[then]
-                .before
-                .iter()
-                .any(|e| e.other == first && e.flags & flag::SERIALIZE != 0)
+            self.actions[then].before.iter().any(|e| e.other == first && e.flags & soft != 0)
         };
         let mut place = vec![usize::MAX; self.actions.len()];
         for (i, s) in graph.synapses.iter().enumerate() {
             place[s.action.position()] = i;
         }
-        for i in 0..graph.synapses.len() {
+        for i in (0..graph.synapses.len()).rev() {
             let then = graph.synapses[i].action;
             for input in graph.synapses[i].inputs.clone() {
                 if !serial(input, then) {

@@ -14,6 +14,15 @@
 //!
 //! `simulate` plays a graph against a copy of the document and renders what Pacemaker's `crm_simulate` shows.
 //!
+//! Where to begin: `plan.rs` has the stages in their order, `cluster.rs` what they hand on, `action.rs` the flags of orderings, and
+//! `order/update.rs` what these flags mean. `reasons.rs` tells why a resource is where it is.
+//!
+//! Invariants:
+//! - the same document and moment give the same bytes, whatever the machine;
+//! - a graph has no loop: orders of comfort yield (`graph`), the others can not contradict each other;
+//! - a stop on a node that is fenced stands after the fencing, and a start that needs it, too (`actions/fencing.rs`);
+//! - nothing that the configuration or the status says makes a panic or an endless loop.
+//!
 //! What is not supported is refused by name ([`Error::Unsupported`]), never scheduled by guess.
 
 #![forbid(unsafe_code)]

@@ -71,8 +71,6 @@ pub(crate) struct Options<'a> {
     pub startup_probes: bool,
     /// `shutdown-lock`.
     pub shutdown_lock: bool,
-    /// `shutdown-lock-limit`, milliseconds.
-    pub shutdown_lock_limit: u64,
     /// `placement-strategy`.
     pub placement: Placement,
     /// `node-pending-timeout`, milliseconds.
@@ -119,7 +117,6 @@ impl<'a> Options<'a> {
             start_failure_fatal: flag(&["start-failure-is-fatal"], true),
             startup_probes: flag(&["enable-startup-probes"], true),
             shutdown_lock: flag(&["shutdown-lock"], false),
-            shutdown_lock_limit: span(&["shutdown-lock-limit"], 0),
             placement: match get(&["placement-strategy"]) {
                 Some("utilization") => Placement::Utilization,
                 Some("minimal") => Placement::Minimal,

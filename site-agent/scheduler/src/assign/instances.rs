@@ -223,7 +223,6 @@ impl Cluster<'_> {
         if order != Ordering::Equal {
             return order;
         }
-        let weight = |n: NodeIx| self.rscs[clone].allowed[n.0 as usize].score;
         let order = self.compare_parent_nodes(clone, x, y);
         if order != Ordering::Equal {
             return order;
@@ -238,7 +237,6 @@ impl Cluster<'_> {
         if order != Ordering::Equal {
             return order;
         }
-        let _ = weight;
         self.by_number(a, b)
     }
 

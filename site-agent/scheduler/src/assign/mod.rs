@@ -21,7 +21,6 @@ use crate::words::{INFINITY, add_scores};
 impl Cluster<'_> {
     /// Gives each resource its own wishes: to stay, and not to be where it failed.
     pub(crate) fn apply_node_criteria(&mut self) {
-        self.apply_shutdown_locks();
         self.apply_locations();
         for rsc in self.rscs.keys() {
             if self.rscs[rsc].kind != Kind::Primitive {
@@ -64,21 +63,6 @@ impl Cluster<'_> {
         }
         for child in self.rscs[rsc].children.clone() {
             self.forbid(child, node);
-        }
-    }
-
-    fn apply_shutdown_locks(&mut self) {
-        if !self.options.shutdown_lock {
-            return;
-        }
-        for rsc in self.rscs.keys() {
-            let Some((node, since)) = self.rscs[rsc].lock else { continue };
-            let limit = (self.options.shutdown_lock_limit / 1000).cast_signed();
-            if limit > 0 && self.now > since + limit {
-                self.rscs[rsc].lock = None;
-                continue;
-            }
-            let _ = node;
         }
     }
 

@@ -114,17 +114,6 @@ impl Cluster<'_> {
             self.set_assignment(rsc, None, true, true);
             return;
         }
-        if let Some((node, _)) = r.lock
-            && !self.usable(node)
-            && self.options.shutdown_lock
-        {
-            for n in self.nodes.keys() {
-                if n != node {
-                    self.forbid(rsc, n);
-                }
-            }
-        }
-        let _ = Kind::Primitive;
         self.choose_or_fail(rsc, prefer, stop_if_fail);
     }
 

@@ -277,7 +277,7 @@ impl<'a> Cluster<'a> {
             return;
         }
         let mut entry = *entry;
-        let mut outcome = self.outcome(rsc, node, &mut entry);
+        let mut outcome = self.outcome(rsc, &mut entry);
         let failed =
             matches!(outcome, Outcome::Failed | Outcome::FailedHard | Outcome::FailedFatal);
         if outcome != Outcome::Pending && self.expired(rsc, node, &entry, failed) && failed {
@@ -310,7 +310,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Reads a return code in its context; some set the role at once.
-    fn outcome(&mut self, rsc: RscIx, node: NodeIx, entry: &mut Entry<'a>) -> Outcome {
+    fn outcome(&mut self, rsc: RscIx, entry: &mut Entry<'a>) -> Outcome {
         match entry.status {
             -1 => {
                 return Outcome::Pending;
@@ -373,10 +373,7 @@ impl<'a> Cluster<'a> {
             }
             6 => Outcome::FailedFatal,
             3 if entry.interval > 0 => Outcome::Failed,
-            2..=5 => {
-                let _ = node;
-                Outcome::FailedHard
-            }
+            2..=5 => Outcome::FailedHard,
             _ if failed || entry.status > 1 => Outcome::Failed,
             _ if entry.status == 0 && target == Some(entry.rc) => Outcome::Done,
             _ => Outcome::Failed,
@@ -613,7 +610,7 @@ impl<'a> Cluster<'a> {
                 "stop" if e.status == 0 => stop = Some(i),
                 "start" | "migrate_from" => start = Some(i),
                 "monitor" if start <= stop && implied <= stop && (e.rc == 0 || e.rc == 8) => {
-                    implied = Some(i)
+                    implied = Some(i);
                 }
                 "promote" | "demote" => implied = Some(i),
                 _ => {}

@@ -5,7 +5,7 @@
 //! recorded CIB can be asked again later.
 //!
 //! The data flows through stages, each a module that writes only its own fields:
-//! 1. `unpack`: options, nodes, resources, then status. Result: a typed [`cluster::Cluster`], everything by index.
+//! 1. `unpack`: options, nodes, resources, then status. Result: a typed `Cluster`, everything by index.
 //! 2. `constraints`: locations, colocations, orderings, tickets.
 //! 3. `assign`: which resource goes to which node, which instances are promoted.
 //! 4. `actions`: what each resource and node needs, optional actions too.

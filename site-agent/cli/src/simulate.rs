@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use std::io::Read as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tierce_cib::schema::{Problem, Schema, Severity};
+use tierce_cib::xml::Document;
 use tierce_scheduler::simulate::{self, Outcome, Request, Usage};
 
 use crate::Ctx;
@@ -31,6 +33,7 @@ pub(crate) fn run(ctx: &Ctx, args: Vec<OsString>) -> Result<Exit, Failure> {
     };
     let input = request.input.as_deref().unwrap_or("-");
     let text = read(input).map_err(|e| file_failure(input, &e))?;
+    valid(input, &text)?;
     let clock =
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().cast_signed());
     let outcome = simulate::run(text, &request, clock)
@@ -38,6 +41,25 @@ pub(crate) fn run(ctx: &Ctx, args: Vec<OsString>) -> Result<Exit, Failure> {
     write_all(&request, input, &outcome)?;
     ctx.out.text(&outcome.text)?;
     Ok(if outcome.failed { Exit::Unwell(codes::ERROR) } else { Exit::Ok })
+}
+
+/// What its own schema does not allow is not simulated: it would be read as something else.
+fn valid(input: &str, text: &str) -> Result<(), Failure> {
+    // What is no XML, or of a schema that is unknown here, the simulation itself refuses.
+    let Ok(doc) = Document::parse(text.to_owned()) else { return Ok(()) };
+    let Ok(schema) = Schema::declared(&doc) else { return Ok(()) };
+    let wrong: Vec<Problem> =
+        schema.check(&doc).into_iter().filter(|p| p.severity == Severity::Error).collect();
+    let Some(first) = wrong.first() else { return Ok(()) };
+    let more =
+        if wrong.len() > 1 { format!(", and {} more", wrong.len() - 1) } else { String::new() };
+    Err(Failure::new(
+        codes::CONFIG,
+        format!("{input} is not valid by {schema}: {first}{more}"),
+        "nothing was simulated",
+        format!("tierce cib verify {input}"),
+        "correct what is named there",
+    ))
 }
 
 fn read(input: &str) -> std::io::Result<String> {

@@ -165,3 +165,28 @@ fn resources_are_listed_and_drawn() {
     let dot = tierce(&["cib", "graph", &cib]).ok().out;
     assert!(dot.starts_with("digraph cib {") && dot.contains("\"web\" -> \"node n1\""), "{dot}");
 }
+
+#[test]
+fn what_would_be_done_is_shown_and_a_cib_that_is_not_valid_is_not_simulated() {
+    let files = Files::new();
+    let cib = files.file("cib.xml", CIB);
+    let (graph, dot) = (files.path("graph.xml"), files.path("graph.dot"));
+    let run = tierce(&["crm-simulate", "-x", &cib, "-S", "-G", &graph, "-D", &dot]).ok();
+    let parts =
+        ["Current cluster status:", "Transition Summary:", "web\t(systemd:httpd):\t Stopped"];
+    for part in parts {
+        assert!(run.out.contains(part), "{part}: {run:#?}");
+    }
+    assert!(std::fs::read_to_string(&graph).unwrap().starts_with("<transition_graph"));
+    assert!(std::fs::read_to_string(&dot).unwrap().contains("digraph"));
+
+    let wrong = files.file("wrong.xml", &CIB.replace("type=\"httpd\"", "typ=\"httpd\""));
+    let run = ends(&["crm-simulate", "-x", &wrong, "-S"], 78);
+    assert!(run.out.is_empty(), "{run:#?}");
+    for part in ["not valid by pacemaker-3.9", "line 8", "did you mean type?", "tierce cib verify"]
+    {
+        assert!(run.err.contains(part), "{part}: {run:#?}");
+    }
+    ends(&["crm-simulate", "-x", &files.path("none.xml"), "-S"], 105);
+    ends(&["crm-simulate", "--no-such-option"], 64);
+}

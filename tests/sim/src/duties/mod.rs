@@ -68,7 +68,7 @@ pub const ALL: &[Duty] = &[
 
 /// Two voters crash with a larger T promised and not on disk; the holder is cut off and slow.
 fn larger_t() {
-    for seed in 0..20 {
+    for seed in 0..200 {
         let mut w = World::with_ticket(seed, 2, 1, Mode::Auto);
         let promise = w.timing.promise * 2;
         w.nodes[0].slow_stop = true;
@@ -469,7 +469,7 @@ fn stop_fits() {
     let base = Profile::MetroFast.timing();
     let (renew_every, rtt_max) = (ms(10), ms(5));
     let timing = Timing { stop_budget: ms(700), wake_up: ms(150), renew_every, rtt_max, ..base };
-    for seed in 0..10 {
+    for seed in 0..1_000 {
         let Some(mut w) = with(timing, seed) else { return };
         w.lateness = timing.wake_up.as_nanos() as u64;
         w.cut_off(0);

@@ -88,7 +88,8 @@ fn is_at(seen: &Value, site: &str) -> bool {
     seen["site"] == site && seen["state"] == "held"
 }
 
-/// The service runs there, or will in a moment: a ticket is held from the decision on, before its service has started.
+/// The service runs there, or will in a moment: a ticket is held from the decision on, before its
+/// service has started.
 fn runs_at(c: &Cluster, site: &str, and_not_at: &str) {
     let begun = Instant::now();
     loop {

@@ -255,7 +255,8 @@ fn found_out() {
     assert!(out(&w), "it takes part again\n{}", tail(&w.log));
 }
 
-/// A voter's store is lost, and it comes back with an empty one under a new number. Meanwhile.
+/// A voter's store is lost, and it comes back with an empty one under a new number; `meanwhile` is
+/// called after each event of the admission.
 fn lost_and_admitted(w: &mut World, mut meanwhile: impl FnMut(&mut World)) {
     let identity = |w: &World| w.nodes[2].member.as_ref().and_then(Member::identity);
     let old = identity(w).expect("it is a voter");
@@ -298,7 +299,8 @@ fn admitted_copy() {
     assert!(matches!(standing, Some(Standing::Out(_))), "{standing:?}\n{}", tail(&w.log));
 }
 
-/// After a voter came back with an empty store something arrives that it had said before: that it once had more is nothing against what it has now.
+/// After a voter came back with an empty store something arrives that it had said before: that it
+/// once had more is nothing against what it has now.
 fn late_words() {
     let mut w = World::with_ticket(20, 2, 1, Mode::Auto);
     let identity = w.nodes[2].member.as_ref().and_then(Member::identity);
@@ -469,6 +471,7 @@ fn stop_fits() {
     let base = Profile::MetroFast.timing();
     let (renew_every, rtt_max) = (ms(10), ms(5));
     let timing = Timing { stop_budget: ms(700), wake_up: ms(150), renew_every, rtt_max, ..base };
+    // A stop that takes nearly all of its budget is drawn in one of some hundred.
     for seed in 0..1_000 {
         let Some(mut w) = with(timing, seed) else { return };
         w.lateness = timing.wake_up.as_nanos() as u64;

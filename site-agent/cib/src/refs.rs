@@ -130,7 +130,7 @@ struct Check<'i, 'a> {
     problems: Vec<Problem>,
 }
 
-impl Check<'_, '_> {
+impl<'a> Check<'_, 'a> {
     fn problem(&mut self, element: Element<'_>, what: String, allowed: String) {
         self.problems.push(Problem::new(element, what, allowed));
     }
@@ -219,17 +219,17 @@ impl Check<'_, '_> {
     fn devices(&mut self, level: Element<'_>) {
         for device in level.attr("devices").unwrap_or("").split(',').filter(|name| !name.is_empty())
         {
-            let fences = |found: &&Element<'_>| {
-                found.name() == "primitive" && class_of(**found, self.ids) == Some("stonith")
+            let fences = |found: &Element<'a>| {
+                found.name() == "primitive" && class_of(*found, self.ids) == Some("stonith")
             };
-            if self.ids.all(device).iter().any(|found| fences(&found)) {
+            if self.ids.all(device).iter().any(fences) {
                 continue;
             }
             let what = match self.ids.named("primitive", device) {
                 Some(_) => format!("devices: {device:?} is no fencing device (class stonith)"),
                 None => format!("devices: {device:?} names no primitive"),
             };
-            let known = self.ids.iter().filter(|(_, found)| found.iter().any(|e| fences(&e)));
+            let known = self.ids.iter().filter(|(_, found)| found.iter().any(fences));
             let allowed = words::nearest(device, known.map(|(id, _)| id)).map_or_else(
                 || "a level takes primitives of class stonith".to_owned(),
                 |near| format!("did you mean {near}?"),

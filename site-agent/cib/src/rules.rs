@@ -57,9 +57,10 @@ pub struct Situation<'s> {
     pub agent: Option<Agent<'s>>,
     /// The operation.
     pub operation: Option<Operation<'s>>,
-    /// When the answer of a date that was asked may change next: seconds since 1970. Dates given as
-    /// a `date_spec` are not foreseen; the cluster's recheck interval is for them.
-    pub next_change: Cell<Option<i64>>,
+    /// Where it is noted when the answer of a date that was asked may change next: seconds since 1970,
+    /// the earliest of all. Dates given as a `date_spec` are not foreseen; the cluster's recheck
+    /// interval is for them.
+    pub next_change: Option<&'s Cell<Option<i64>>>,
 }
 
 impl Situation<'_> {
@@ -198,8 +199,9 @@ impl Situation<'_> {
     }
 
     fn changes_at(&self, epoch: i64) {
-        let earlier = self.next_change.get().map_or(epoch, |known| known.min(epoch));
-        self.next_change.set(Some(earlier));
+        if let Some(next) = self.next_change {
+            next.set(Some(next.get().map_or(epoch, |known| known.min(epoch))));
+        }
     }
 
     fn operation(&self, expression: Element<'_>) -> Option<bool> {

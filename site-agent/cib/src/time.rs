@@ -46,6 +46,17 @@ impl Moment {
         utc.checked_to_offset(offset).map(Moment)
     }
 
+    /// Another moment, with this one's local time.
+    pub fn at(self, epoch: i64) -> Option<Moment> {
+        Moment::from_epoch(epoch, self.0.offset().whole_seconds())
+    }
+
+    /// The same moment, its fields in UTC.
+    #[must_use]
+    pub fn utc(self) -> Moment {
+        Moment(self.0.to_offset(UtcOffset::UTC))
+    }
+
     /// Seconds since 1970 UTC.
     pub fn epoch(self) -> i64 {
         self.0.unix_timestamp()

@@ -31,6 +31,20 @@ pub fn add_scores(a: i32, b: i32) -> i32 {
     }
 }
 
+/// A score as the tools print it.
+pub fn show_score(score: i32) -> String {
+    match score {
+        INFINITY.. => "INFINITY".to_owned(),
+        ..=-1_000_000 => "-INFINITY".to_owned(),
+        finite => finite.to_string(),
+    }
+}
+
+/// Whether there is a value and it means true.
+pub fn is_true(text: Option<&str>) -> bool {
+    text.and_then(boolean) == Some(true)
+}
+
 /// A boolean in one of the spellings that Pacemaker takes, in any case.
 pub fn boolean(text: &str) -> Option<bool> {
     let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
@@ -139,6 +153,9 @@ mod tests {
         assert_eq!(add_scores(INFINITY, -5), INFINITY);
         assert_eq!(add_scores(999_999, 5), INFINITY);
         assert_eq!(add_scores(3, -5), -2);
+        assert_eq!(show_score(INFINITY), "INFINITY");
+        assert_eq!(show_score(-INFINITY), "-INFINITY");
+        assert_eq!(show_score(-7), "-7");
     }
 
     #[test]

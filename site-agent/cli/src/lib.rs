@@ -45,6 +45,7 @@ mod drill;
 mod evidence;
 mod failure;
 mod limits;
+mod local_time;
 mod out;
 mod pki;
 mod shell;

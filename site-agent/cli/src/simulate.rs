@@ -4,7 +4,6 @@
 
 use std::ffi::OsString;
 use std::io::Read as _;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tierce_cib::schema::{Problem, Schema, Severity};
 use tierce_cib::xml::Document;
@@ -13,6 +12,7 @@ use tierce_scheduler::simulate::{self, Outcome, Request, Usage};
 use crate::Ctx;
 use crate::codes::{self, Exit};
 use crate::failure::Failure;
+use crate::local_time;
 
 /// Runs a simulation.
 pub(crate) fn run(ctx: &Ctx, args: Vec<OsString>) -> Result<Exit, Failure> {
@@ -34,8 +34,10 @@ pub(crate) fn run(ctx: &Ctx, args: Vec<OsString>) -> Result<Exit, Failure> {
     let input = request.input.as_deref().unwrap_or("-");
     let text = read(input).map_err(|e| file_failure(input, &e))?;
     valid(input, &text)?;
-    let clock =
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().cast_signed());
+    let clock = local_time::now().ok_or_else(|| {
+        let error = "the system's clock shows no date";
+        Failure::new(codes::ERROR, error, "nothing was simulated", "date", "set the clock")
+    })?;
     let outcome = simulate::run(text, &request, clock)
         .map_err(|e| Failure::sentence(codes::CONFIG, &e.to_string(), "tierce cib verify FILE"))?;
     write_all(&request, input, &outcome)?;

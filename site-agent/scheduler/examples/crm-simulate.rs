@@ -1,9 +1,10 @@
-//! `crm_simulate` alone, without the rest of the product: for working on the scheduler.
+//! `crm_simulate` alone, without the rest of the product: for working on the scheduler. Local time is UTC.
 
 use std::io::Read as _;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tierce_cib::time::Moment;
 use tierce_scheduler::simulate::{self, Request, Usage};
 
 fn main() -> ExitCode {
@@ -35,8 +36,9 @@ fn work(request: &Request) -> Result<bool, String> {
     } else {
         text = std::fs::read_to_string(input).map_err(|e| format!("{input}: {e}"))?;
     }
-    let clock =
+    let seconds =
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().cast_signed());
+    let clock = Moment::from_epoch(seconds, 0).ok_or("the clock is out of range")?;
     let outcome = simulate::run(text, request, clock).map_err(|e| e.to_string())?;
     let write = |path: &Option<String>, text: &str| match path {
         Some(path) => std::fs::write(path, text).map_err(|e| format!("{path}: {e}")),

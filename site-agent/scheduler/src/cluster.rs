@@ -6,22 +6,23 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 
+use tierce_cib::ids::Ids;
+use tierce_cib::time::Moment;
 use tierce_cib::xml::{Document, Element};
 
 use crate::action::{Action, Order};
 use crate::arena::{ActIx, Arena, ColIx, LocIx, NodeIx, RscIx};
 use crate::model::{Colocation, Kind, Location, Node, Resource, Role, Ticket, TicketUse};
 use crate::options::Options;
-use crate::unpack::nvset::Source;
 
 /// One pass over one CIB.
 pub(crate) struct Cluster<'a> {
     /// The document.
     pub doc: &'a Document,
-    /// Its attribute sets and references.
-    pub source: Source<'a>,
+    /// What its references stand for.
+    pub ids: Ids<'a>,
     /// The moment that counts as now.
-    pub now: i64,
+    pub now: Moment,
     /// When to look again at the latest.
     pub next_change: Cell<Option<i64>>,
     /// Cluster options.

@@ -42,7 +42,6 @@ mod plan;
 mod reasons;
 pub mod simulate;
 mod unpack;
-mod words;
 
 pub use error::Error;
 pub use plan::{Plan, schedule};

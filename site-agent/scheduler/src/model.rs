@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use tierce_cib::nvset::Pairs;
 use tierce_cib::xml::Element;
 
 use crate::arena::{ColIx, LocIx, NodeIx, RscIx};
@@ -288,7 +289,7 @@ pub(crate) struct Resource<'a> {
     /// Name of the agent.
     pub agent: &'a str,
     /// Meta-attributes after precedence.
-    pub meta: HashMap<Cow<'a, str>, Cow<'a, str>>,
+    pub meta: Pairs<'a>,
     /// Configured operations.
     pub ops: Vec<OpConfig<'a>>,
 

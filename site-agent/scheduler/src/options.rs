@@ -1,8 +1,7 @@
 //! Cluster options: names, defaults, and both names of those that were renamed.
 
-use std::collections::HashMap;
-
-use crate::words;
+use tierce_cib::nvset::Pairs;
+use tierce_cib::values;
 
 /// What a partition without quorum does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +35,7 @@ pub(crate) enum Placement {
 #[derive(Debug, Clone)]
 pub(crate) struct Options<'a> {
     /// Every option as written.
-    pub raw: HashMap<&'a str, &'a str>,
+    pub raw: Pairs<'a>,
     /// `fencing-enabled`.
     pub fencing_enabled: bool,
     /// `fencing-action`.
@@ -81,12 +80,12 @@ pub(crate) struct Options<'a> {
 
 impl<'a> Options<'a> {
     /// Reads the options from their raw words.
-    pub(crate) fn new(raw: HashMap<&'a str, &'a str>) -> Self {
-        let get = |names: &[&str]| names.iter().find_map(|n| raw.get(n).copied());
+    pub(crate) fn new(raw: Pairs<'a>) -> Self {
+        let get = |names: &[&str]| names.iter().find_map(|n| raw.get(n));
         let flag =
-            |names: &[&str], default: bool| get(names).and_then(words::boolean).unwrap_or(default);
+            |names: &[&str], default: bool| get(names).and_then(values::boolean).unwrap_or(default);
         let span = |names: &[&str], default: u64| {
-            get(names).and_then(words::milliseconds).unwrap_or(default)
+            get(names).and_then(values::duration_ms).unwrap_or(default)
         };
         let fencing_enabled = flag(&["fencing-enabled", "stonith-enabled"], true);
         let action = get(&["fencing-action", "stonith-action"]).unwrap_or("reboot");

@@ -1,5 +1,6 @@
 //! The stages, one after the other.
 
+use tierce_cib::time::Moment;
 use tierce_cib::xml::Document;
 
 use crate::Error;
@@ -13,8 +14,8 @@ pub struct Plan<'a> {
     pub(crate) graph: Graph,
 }
 
-/// Schedules: what is to be done for a CIB at a moment (seconds since 1970).
-pub fn schedule(doc: &Document, now: i64) -> Result<Plan<'_>, Error> {
+/// Schedules: what is to be done for a CIB at a moment, in whose local time dates without an offset are.
+pub fn schedule(doc: &Document, now: Moment) -> Result<Plan<'_>, Error> {
     Ok(decide(unpack::unpack(doc, now)?))
 }
 

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use tierce_cib::time::Moment;
 use tierce_cib::xml::{Document, Element};
 use tierce_scheduler::simulate::{self, Request};
 
@@ -120,7 +121,7 @@ fn won(folder: &Path, name: &str, args: &str) -> bool {
     let mut words = vec!["-x".to_owned(), "-".to_owned(), "-S".to_owned()];
     words.extend(args.split_whitespace().map(str::to_owned));
     let request = Request::parse(words).expect("the options of a case are known");
-    let clock = 1_800_000_000;
+    let clock = Moment::from_epoch(1_800_000_000, 0).expect("a moment");
     let Ok(outcome) = simulate::run(read("xml", "xml"), &request, clock) else { return false };
     let (acts, order) = graph(&outcome.graph);
     let (wanted_acts, wanted_order) = graph(&read("exp", "exp"));

@@ -1,10 +1,13 @@
 //! The rules, told by small clusters: what is configured, what happened, and what is to be done.
 
+use tierce_cib::time::Moment;
 use tierce_cib::xml::Document;
 use tierce_scheduler::simulate::{self, Request};
 use tierce_scheduler::{Error, Reason, schedule};
 
-const NOW: i64 = 1_700_000_000;
+fn now() -> Moment {
+    Moment::from_epoch(1_700_000_000, 0).expect("a moment")
+}
 
 /// A cluster of two nodes; `lost` nodes have left it without a word.
 fn cluster(
@@ -77,7 +80,7 @@ fn device(history: &str) -> String {
 fn simulate(cib: String, more: &[&str]) -> simulate::Outcome {
     let words = ["-x", "-", "-S"].iter().chain(more).map(ToString::to_string);
     let request = Request::parse(words).expect("the options are known");
-    simulate::run(cib, &request, NOW).expect("the cluster can be scheduled")
+    simulate::run(cib, &request, now()).expect("the cluster can be scheduled")
 }
 
 /// What is executed, in order.
@@ -212,7 +215,7 @@ fn a_clone_runs_on_every_node_and_instances_stay_where_they_are() {
 fn what_is_not_supported_is_refused_by_name() {
     let remote = r#"<primitive id="r" class="ocf" provider="pacemaker" type="remote"/>"#;
     let doc = Document::parse(cluster("", remote, "", ["", ""], &[])).expect("it is XML");
-    let Err(error) = schedule(&doc, NOW) else { panic!("a remote node was accepted") };
+    let Err(error) = schedule(&doc, now()) else { panic!("a remote node was accepted") };
     assert!(matches!(error, Error::Unsupported { what: "remote nodes", .. }), "{error}");
 }
 
@@ -221,7 +224,54 @@ fn the_reasons_name_the_constraints() {
     let constraints = r#"<rsc_location id="here" rsc="a" node="n2" score="50"/>"#;
     let doc = Document::parse(cluster(&no_fencing(), &primitive("a"), constraints, ["", ""], &[]))
         .expect("it is XML");
-    let plan = schedule(&doc, NOW).expect("it can be scheduled");
+    let plan = schedule(&doc, now()).expect("it can be scheduled");
     let here = Reason::Location { id: "here".into(), node: "n2".into(), score: 50 };
     assert!(plan.reasons("a").contains(&here));
+}
+
+/// A primitive whose sets of meta-attributes are given.
+fn with_meta(sets: &str) -> String {
+    format!(r#"<primitive id="a" class="ocf" provider="pacemaker" type="Dummy">{sets}</primitive>"#)
+}
+
+fn role(set: &str, rules: &str, role: &str) -> String {
+    format!(
+        r#"<meta_attributes id="{set}">{rules}<nvpair id="{set}-r" name="target-role" value="{role}"/></meta_attributes>"#
+    )
+}
+
+fn starts_with(sets: &str, clock: Moment) -> bool {
+    let cib = cluster(&no_fencing(), &with_meta(sets), "", [&*probed("a"), &*probed("a")], &[]);
+    let request = Request::parse(["-x", "-", "-S"].map(str::to_owned)).expect("known options");
+    let outcome = simulate::run(cib, &request, clock).expect("the cluster can be scheduled");
+    executed(&outcome).contains(&"Resource action: a start on n1".to_owned())
+}
+
+#[test]
+fn of_two_sets_that_weigh_the_same_the_last_counts() {
+    let sets = [role("x", "", "Started"), role("y", "", "Stopped")];
+    assert!(!starts_with(&sets.concat(), now()));
+    let sets = [role("y", "", "Stopped"), role("x", "", "Started")];
+    assert!(starts_with(&sets.concat(), now()));
+}
+
+#[test]
+fn of_several_rules_of_a_set_one_that_holds_is_enough() {
+    let rule = |id: &str, start: &str| {
+        format!(
+            r#"<rule id="{id}"><date_expression id="{id}-d" operation="gt" start="{start}"/></rule>"#
+        )
+    };
+    let (past, future) = (rule("p", "2001-01-01"), rule("f", "2101-01-01"));
+    assert!(!starts_with(&role("x", &(past + &future), "Stopped"), now()));
+    assert!(starts_with(&role("x", &future, "Stopped"), now()));
+}
+
+#[test]
+fn a_date_without_an_offset_is_local_time() {
+    // 22:13:20 of 14 November 2023 in UTC: in local time, an hour to the east, 23:13:20.
+    let rule = r#"<rule id="r"><date_expression id="d" operation="gt" start="2023-11-14 23:00:00"/></rule>"#;
+    let east = Moment::from_epoch(now().epoch(), 3600).expect("a moment");
+    assert!(starts_with(&role("x", rule, "Stopped"), now()));
+    assert!(!starts_with(&role("x", rule, "Stopped"), east));
 }

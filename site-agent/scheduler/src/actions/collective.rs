@@ -87,7 +87,7 @@ impl Cluster<'_> {
         self.order(op(group, Task::Stop), op(group, Task::Stopped), frame);
         self.order(op(group, Task::Start), op(group, Task::Running), frame);
         let word = self.rscs[group].meta.get("ordered");
-        let ordered = word.is_none_or(|w| crate::words::boolean(w) != Some(false));
+        let ordered = word.is_none_or(|w| tierce_cib::values::boolean(w) != Some(false));
         let promotable = self.promotable(group);
         let mut last: Option<RscIx> = None;
         let mut last_active: Option<RscIx> = None;

@@ -7,51 +7,51 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use md5::{Digest, Md5};
+use tierce_cib::nvset::Pairs;
+use tierce_cib::rules::Situation;
+use tierce_cib::xml::Element;
 
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
-use crate::unpack::nvset::Values;
-use crate::unpack::rules::Scene;
 
 /// Parameters by name.
 pub(crate) type Params = BTreeMap<String, String>;
 
-impl Cluster<'_> {
+impl<'a> Cluster<'a> {
     /// The parameters that an agent gets.
     pub(crate) fn parameters(&self, rsc: RscIx, node: Option<NodeIx>) -> Params {
+        owned(&self.parameter_pairs(rsc, node))
+    }
+
+    fn parameter_pairs(&self, rsc: RscIx, node: Option<NodeIx>) -> Pairs<'a> {
         let r = &self.rscs[rsc];
         let lookup = |name: &str| node.and_then(|n| self.node_attribute(n, name));
-        let scene = Scene {
-            attribute: Some(&lookup),
-            agent: Some((r.class, r.provider, r.agent)),
-            ..Scene::at(self.now, &self.next_change)
+        let at = Situation { node: Some(&lookup), agent: Some(r.agent()), ..self.situation() };
+        let mut pairs = Pairs::default();
+        let mut add = |holder: Element<'a>| {
+            pairs.add(holder.children_named("instance_attributes"), &self.ids, &at);
         };
-        let mut values = Values::new();
-        self.source.merge(r.xml, "instance_attributes", &scene, &mut values);
-        if let Some(template) = r.template {
-            self.source.merge(template, "instance_attributes", &scene, &mut values);
+        add(r.xml);
+        r.template.into_iter().for_each(&mut add);
+        let mut above = r.parent;
+        while let Some(parent) = above {
+            add(self.rscs[parent].xml);
+            above = self.rscs[parent].parent;
         }
-        let mut at = r.parent;
-        while let Some(parent) = at {
-            self.source.merge(self.rscs[parent].xml, "instance_attributes", &scene, &mut values);
-            at = self.rscs[parent].parent;
-        }
-        values.into_iter().map(|(k, v)| (k.into_owned(), v.into_owned())).collect()
+        pairs
     }
 
     /// One parameter, for rules.
-    pub(crate) fn parameter(&self, rsc: RscIx, node: NodeIx, name: &str) -> Option<String> {
-        self.parameters(rsc, Some(node)).remove(name)
+    pub(crate) fn parameter(&self, rsc: RscIx, node: NodeIx, name: &str) -> Option<&'a str> {
+        self.parameter_pairs(rsc, Some(node)).get(name)
     }
 
     /// Parameters that an operation brings itself.
     pub(crate) fn op_parameters(&self, rsc: RscIx, task: &str, interval: u64) -> Params {
-        let mut values = Values::new();
-        let scene = Scene::at(self.now, &self.next_change);
-        if let Some(op) = self.op_config(rsc, task, interval, true) {
-            self.source.merge(op.xml, "instance_attributes", &scene, &mut values);
-        }
-        values.into_iter().map(|(k, v)| (k.into_owned(), v.into_owned())).collect()
+        let op = self.op_config(rsc, task, interval, true);
+        op.map_or_else(Params::new, |op| {
+            owned(&Pairs::of(op.xml, "instance_attributes", &self.ids, &self.situation()))
+        })
     }
 
     /// What the digest of an operation is made of.
@@ -71,6 +71,10 @@ impl Cluster<'_> {
         }
         all
     }
+}
+
+fn owned(pairs: &Pairs<'_>) -> Params {
+    pairs.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// Whether an agent sees a parameter of that name.

@@ -2,11 +2,12 @@
 
 use std::cmp::Ordering;
 
+use tierce_cib::values::INFINITY;
+
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::Role;
 use crate::options::Placement;
-use crate::words::INFINITY;
 
 impl Cluster<'_> {
     /// Whether a node that a row lists can take something.

@@ -1,10 +1,10 @@
 //! Assigning a clone: its instances, one after the other, and then which of them are promoted.
 
-use crate::arena::RscIx;
-use crate::cluster::Cluster;
-use crate::words::INFINITY;
+use tierce_cib::values::INFINITY;
 
 use super::colocation::Select;
+use crate::arena::RscIx;
+use crate::cluster::Cluster;
 
 impl Cluster<'_> {
     pub(super) fn assign_clone(&mut self, clone: RscIx) {

@@ -1,9 +1,10 @@
 //! Colocation in numbers: what one resource's place means for another's scores.
 
+use tierce_cib::values::{INFINITY, add_scores};
+
 use crate::arena::{ColIx, NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Colocation, Kind, Place, Role, Row};
-use crate::words::{INFINITY, add_scores};
 
 /// A node that was wanted and that a wish speaks against: it counts as not available until all are heard, then as the
 /// least that is still wanted.

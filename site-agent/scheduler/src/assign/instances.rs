@@ -4,10 +4,11 @@
 
 use std::cmp::Ordering;
 
+use tierce_cib::values::INFINITY;
+
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Kind, Role, Row};
-use crate::words::INFINITY;
 
 impl Cluster<'_> {
     /// Assigns up to `max` instances, at most `per_node` on each node.

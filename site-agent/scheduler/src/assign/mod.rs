@@ -12,11 +12,12 @@ pub(crate) mod primitive;
 pub(crate) mod promotable;
 pub(crate) mod utilization;
 
+use tierce_cib::values::{INFINITY, add_scores};
+
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Kind, Role};
 use crate::options::Placement;
-use crate::words::{INFINITY, add_scores};
 
 impl Cluster<'_> {
     /// Gives each resource its own wishes: to stay, and not to be where it failed.

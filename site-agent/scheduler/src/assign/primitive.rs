@@ -1,11 +1,11 @@
 //! Assigning a primitive.
 
+use tierce_cib::values::INFINITY;
+
+use super::colocation::Select;
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Kind, Role};
-use crate::words::INFINITY;
-
-use super::colocation::Select;
 
 impl Cluster<'_> {
     pub(super) fn assign_primitive(

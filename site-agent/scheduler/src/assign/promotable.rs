@@ -3,11 +3,12 @@
 //! Each instance has a promotion score, from the attribute that its agent sets on its node. Location and colocation
 //! constraints for the promoted role add to it; the best become promoted.
 
+use tierce_cib::values::{self, INFINITY, add_scores};
+
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Kind, Role, Row};
 use crate::options::NoQuorum;
-use crate::words::{self, INFINITY, add_scores};
 
 impl<'a> Cluster<'a> {
     /// Adds promotion scores to what instances think of nodes, so that instances go where they could be promoted.
@@ -54,7 +55,7 @@ impl<'a> Cluster<'a> {
         } else {
             word
         };
-        word.and_then(words::score)
+        word.and_then(values::score)
     }
 
     /// Whether a node's score is that of this instance: it runs there, or none does and the node was probed.

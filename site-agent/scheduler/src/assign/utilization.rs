@@ -3,11 +3,12 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::HashMap;
 
+use tierce_cib::values::INFINITY;
+
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Kind, Place};
 use crate::options::Placement;
-use crate::words::INFINITY;
 
 /// How much a resource is wanted first: priority, score where it is, scores everywhere.
 type Wanted = (Reverse<i32>, Reverse<i32>, Vec<Reverse<i32>>);
@@ -188,7 +189,7 @@ impl<'a> Cluster<'a> {
         if self.rscs[rsc].kind == Kind::Primitive {
             for (i, place) in row.iter_mut().enumerate() {
                 let own = self.rscs[rsc].allowed[i];
-                place.score = crate::words::add_scores(
+                place.score = tierce_cib::values::add_scores(
                     place.score,
                     if own.listed { own.score } else { -INFINITY },
                 );

@@ -1,5 +1,6 @@
 //! Colocation: pairs, and sets of resources.
 
+use tierce_cib::values;
 use tierce_cib::xml::Element;
 
 use super::constraint_id;
@@ -7,14 +8,13 @@ use crate::action::{End, Task, flag};
 use crate::arena::RscIx;
 use crate::cluster::Cluster;
 use crate::model::{Colocation, Kind, Role};
-use crate::words;
 
 impl<'a> Cluster<'a> {
     pub(super) fn unpack_colocation(&mut self, xml: Element<'a>) {
-        let influence = xml.attr("influence").and_then(words::boolean);
+        let influence = xml.attr("influence").and_then(values::boolean);
         let sets: Vec<Element<'a>> =
-            xml.children_named("resource_set").filter_map(|s| self.source.resolve(s)).collect();
-        let score = xml.attr("score").and_then(words::score).unwrap_or(0);
+            xml.children_named("resource_set").filter_map(|s| self.ids.resolve(s)).collect();
+        let score = xml.attr("score").and_then(values::score).unwrap_or(0);
         if !sets.is_empty() {
             for set in &sets {
                 self.colocate_within(xml, *set, score, influence);
@@ -77,7 +77,7 @@ impl<'a> Cluster<'a> {
     /// Adds a colocation.
     pub(crate) fn push_colocation(&mut self, col: Colocation<'a>) {
         let (dependent, primary) = (col.dependent, col.primary);
-        if col.score <= -words::INFINITY {
+        if col.score <= -values::INFINITY {
             // On one node the one must be gone before the other comes.
             self.order_apart((dependent, col.dependent_role), (primary, col.primary_role));
             self.order_apart((primary, col.primary_role), (dependent, col.dependent_role));
@@ -119,13 +119,13 @@ impl<'a> Cluster<'a> {
         default: i32,
         influence: Option<bool>,
     ) {
-        let score = set.attr("score").and_then(words::score).unwrap_or(default);
+        let score = set.attr("score").and_then(values::score).unwrap_or(default);
         if score == 0 {
             return;
         }
         let role = set.attr("role").and_then(Role::parse);
         let members = self.set_members(set);
-        let sequential = set.attr("sequential").and_then(words::boolean) != Some(false);
+        let sequential = set.attr("sequential").and_then(values::boolean) != Some(false);
         if !sequential {
             return;
         }
@@ -157,7 +157,7 @@ impl<'a> Cluster<'a> {
             return;
         }
         let sequential =
-            |s: Element<'a>| s.attr("sequential").and_then(words::boolean) != Some(false);
+            |s: Element<'a>| s.attr("sequential").and_then(values::boolean) != Some(false);
         let role = |s: Element<'a>| s.attr("role").and_then(Role::parse);
         let dependents = self.set_members(one);
         let primaries = self.set_members(other);
@@ -203,7 +203,7 @@ impl<'a> Cluster<'a> {
             let colocated = self.rscs[group]
                 .meta
                 .get("collocated")
-                .is_none_or(|w| words::boolean(w) != Some(false));
+                .is_none_or(|w| values::boolean(w) != Some(false));
             if !colocated {
                 continue;
             }
@@ -216,7 +216,7 @@ impl<'a> Cluster<'a> {
                     dependent_role: None,
                     primary_role: None,
                     attribute: "#uname",
-                    score: words::INFINITY,
+                    score: values::INFINITY,
                     influence,
                 };
                 self.push_colocation(col);

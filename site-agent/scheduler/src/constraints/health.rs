@@ -1,9 +1,10 @@
 //! Node health: attributes whose names begin with `#health` keep resources off a node, by the strategy chosen.
 
+use tierce_cib::values::{self, INFINITY, add_scores};
+
 use crate::arena::NodeIx;
 use crate::cluster::Cluster;
 use crate::model::Health;
-use crate::words::{self, INFINITY, add_scores};
 
 /// Scores of the three colours and of a node as such.
 struct Scores {
@@ -16,9 +17,9 @@ struct Scores {
 impl Cluster<'_> {
     fn health_scores(&self) -> Option<Scores> {
         let option = |name: &str, default: i32| {
-            self.options.raw.get(name).and_then(|w| words::score(w)).unwrap_or(default)
+            self.options.raw.get(name).and_then(values::score).unwrap_or(default)
         };
-        let strategy = self.options.raw.get("node-health-strategy").copied().unwrap_or("none");
+        let strategy = self.options.raw.get("node-health-strategy").unwrap_or("none");
         Some(match strategy {
             "migrate-on-red" => Scores { base: 0, green: 0, yellow: 0, red: -INFINITY },
             "only-green" => Scores { base: 0, green: 0, yellow: -INFINITY, red: -INFINITY },
@@ -47,7 +48,7 @@ impl Cluster<'_> {
                     "red" => Health::Red,
                     "yellow" => Health::Yellow,
                     "green" => Health::Green,
-                    number => match words::score(number) {
+                    number => match values::score(number) {
                         Some(n) if n < 0 => Health::Red,
                         Some(0) | None => Health::Yellow,
                         Some(_) => Health::Green,
@@ -75,7 +76,7 @@ impl Cluster<'_> {
                                 "red" => scores.red,
                                 "yellow" => scores.yellow,
                                 "green" => scores.green,
-                                number => words::score(number).unwrap_or(0),
+                                number => values::score(number).unwrap_or(0),
                             },
                         );
                     }
@@ -85,11 +86,7 @@ impl Cluster<'_> {
             .filter(|(_, sum)| *sum != 0)
             .collect();
         for rsc in self.top.clone() {
-            let allow = self.rscs[rsc]
-                .meta
-                .get("allow-unhealthy-nodes")
-                .is_some_and(|w| words::is_true(Some(w)));
-            if allow {
+            if values::is_true(self.rscs[rsc].meta.get("allow-unhealthy-nodes")) {
                 continue;
             }
             for (node, sum) in &nodes {

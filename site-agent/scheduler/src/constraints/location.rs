@@ -1,15 +1,13 @@
 //! Location: scores of nodes, given or by rule, and where probes are made.
 
-use std::cell::Cell;
-
+use tierce_cib::rules::Situation;
+use tierce_cib::values::{self, INFINITY, add_scores};
 use tierce_cib::xml::Element;
 
 use super::constraint_id;
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Discover, Kind, Location, Role};
-use crate::unpack::rules::{self, Scene};
-use crate::words::{self, INFINITY, add_scores};
 
 impl<'a> Cluster<'a> {
     pub(super) fn unpack_location(&mut self, xml: Element<'a>) {
@@ -24,7 +22,7 @@ impl<'a> Cluster<'a> {
             return;
         }
         for set in xml.children_named("resource_set") {
-            let Some(set) = self.source.resolve(set) else { continue };
+            let Some(set) = self.ids.resolve(set) else { continue };
             let set_role = set.attr("role").and_then(Role::parse).or(role);
             for reference in set.children_named("resource_ref") {
                 for rsc in
@@ -52,9 +50,8 @@ impl<'a> Cluster<'a> {
             let id = self.rscs[rsc].id.clone();
             match regex.captures(&id) {
                 Some(found) if !negative => {
-                    let groups: Vec<String> = (0..found.len())
-                        .map(|g| found.get(g).map_or("", |m| m.as_str()).to_owned())
-                        .collect();
+                    let groups: Vec<&str> =
+                        (0..found.len()).map(|g| found.get(g).map_or("", |m| m.as_str())).collect();
                     self.location_of(xml, rsc, role, &groups);
                 }
                 None if negative => self.location_of(xml, rsc, role, &[]),
@@ -63,13 +60,7 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    fn location_of(
-        &mut self,
-        xml: Element<'a>,
-        rsc: RscIx,
-        role: Option<Role>,
-        captures: &[String],
-    ) {
+    fn location_of(&mut self, xml: Element<'a>, rsc: RscIx, role: Option<Role>, captures: &[&str]) {
         let discover = match xml.attr("resource-discovery") {
             Some("never") => Discover::Never,
             Some("exclusive") => Discover::Exclusive,
@@ -77,12 +68,12 @@ impl<'a> Cluster<'a> {
         };
         if let Some(name) = xml.attr("node") {
             let Some(node) = self.find_node(name) else { return };
-            let score = xml.attr("score").map_or(INFINITY, |w| words::score(w).unwrap_or(0));
+            let score = xml.attr("score").map_or(INFINITY, |w| values::score(w).unwrap_or(0));
             self.push_location(xml, rsc, role, vec![(node, score)], discover);
             return;
         }
         for rule in xml.children_named("rule") {
-            let Some(rule) = self.source.resolve(rule) else { continue };
+            let Some(rule) = self.ids.resolve(rule) else { continue };
             let nodes = self.rule_scores(rule, rsc, captures);
             let role = rule.attr("role").and_then(Role::parse).or(role);
             self.push_location(xml, rsc, role, nodes, discover);
@@ -110,42 +101,35 @@ impl<'a> Cluster<'a> {
     }
 
     /// Which nodes a rule chooses, with what score.
-    fn rule_scores(
-        &self,
-        rule: Element<'a>,
-        rsc: RscIx,
-        captures: &[String],
-    ) -> Vec<(NodeIx, i32)> {
+    fn rule_scores(&self, rule: Element<'a>, rsc: RscIx, captures: &[&str]) -> Vec<(NodeIx, i32)> {
         let fixed = match (rule.attr("score"), rule.attr("score-attribute")) {
-            (Some(word), _) => Some(words::score(word).unwrap_or(0)),
+            (Some(word), _) => Some(values::score(word).unwrap_or(0)),
             (None, Some(_)) => None,
             (None, None) => Some(INFINITY),
         };
-        let next = Cell::new(self.next_change.get());
         let mut found = Vec::new();
         for node in self.nodes.keys() {
             let lookup = |name: &str| self.node_attribute(node, name);
             let parameter = |name: &str| self.parameter(rsc, node, name);
-            let meta = |name: &str| self.rscs[rsc].meta.get(name).map(ToString::to_string);
-            let scene = Scene {
-                attribute: Some(&lookup),
+            let meta = |name: &str| self.rscs[rsc].meta.get(name);
+            let at = Situation {
+                node: Some(&lookup),
                 parameter: Some(&parameter),
                 meta: Some(&meta),
                 captures,
-                ..Scene::at(self.now, &next)
+                ..self.situation()
             };
-            if !rules::evaluate(rule, &scene) {
+            if !at.holds(rule, &self.ids) {
                 continue;
             }
             let score = fixed.or_else(|| {
                 let name = rule.attr("score-attribute")?;
-                self.node_attribute(node, name).and_then(words::score)
+                self.node_attribute(node, name).and_then(values::score)
             });
             if let Some(score) = score {
                 found.push((node, score));
             }
         }
-        self.next_change.set(next.get());
         found
     }
 

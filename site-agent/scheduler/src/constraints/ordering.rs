@@ -1,5 +1,6 @@
 //! Orderings from the configuration: pairs, in both directions where they are symmetrical.
 
+use tierce_cib::values;
 use tierce_cib::xml::Element;
 
 use super::constraint_id;
@@ -7,7 +8,6 @@ use crate::action::{End, Order, Task, flag};
 use crate::arena::RscIx;
 use crate::cluster::Cluster;
 use crate::model::Kind;
-use crate::words;
 
 /// How strict an ordering is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(crate) fn strictness(xml: Element<'_>) -> Strictness {
         Some(k) if k.eq_ignore_ascii_case("optional") => Strictness::Optional,
         Some(k) if k.eq_ignore_ascii_case("serialize") => Strictness::Serialize,
         Some(_) => Strictness::Mandatory,
-        None => match xml.attr("score").and_then(words::score) {
+        None => match xml.attr("score").and_then(values::score) {
             Some(0) => Strictness::Optional,
             _ => Strictness::Mandatory,
         },
@@ -55,12 +55,12 @@ pub(crate) fn strictness(xml: Element<'_>) -> Strictness {
 impl<'a> Cluster<'a> {
     pub(super) fn unpack_order(&mut self, xml: Element<'a>) {
         let kind = strictness(xml);
-        let symmetrical = match xml.attr("symmetrical").and_then(words::boolean) {
+        let symmetrical = match xml.attr("symmetrical").and_then(values::boolean) {
             Some(word) => word && kind != Strictness::Serialize,
             None => kind != Strictness::Serialize,
         };
         let sets: Vec<Element<'a>> =
-            xml.children_named("resource_set").filter_map(|s| self.source.resolve(s)).collect();
+            xml.children_named("resource_set").filter_map(|s| self.ids.resolve(s)).collect();
         if !sets.is_empty() {
             self.unpack_order_sets(xml, &sets, kind, symmetrical);
             return;
@@ -68,7 +68,7 @@ impl<'a> Cluster<'a> {
         let (Some(first), Some(then)) = (xml.attr("first"), xml.attr("then")) else { return };
         let first_task = xml.attr("first-action").and_then(Task::parse).unwrap_or(Task::Start);
         let then_task = xml.attr("then-action").and_then(Task::parse).unwrap_or(first_task);
-        let require_all = xml.attr("require-all").and_then(words::boolean) != Some(false);
+        let require_all = xml.attr("require-all").and_then(values::boolean) != Some(false);
         for f in self.constraint_resources(first) {
             for t in self.constraint_resources(then) {
                 self.order_pair(

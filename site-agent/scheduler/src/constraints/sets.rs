@@ -1,5 +1,6 @@
 //! Orderings of sets: within a set one after the other, and set after set.
 
+use tierce_cib::values;
 use tierce_cib::xml::Element;
 
 use super::constraint_id;
@@ -7,7 +8,6 @@ use super::ordering::{Strictness, Symmetry, flags};
 use crate::action::{End, Task, flag};
 use crate::arena::RscIx;
 use crate::cluster::Cluster;
-use crate::words;
 
 /// A set as an ordering sees it.
 struct Set {
@@ -42,7 +42,7 @@ impl<'a> Cluster<'a> {
             let set_kind =
                 element.attr("kind").map_or(kind, |_| super::ordering::strictness(*element));
             let set_symmetrical =
-                element.attr("symmetrical").and_then(words::boolean).unwrap_or(symmetrical);
+                element.attr("symmetrical").and_then(values::boolean).unwrap_or(symmetrical);
             self.order_within(&set, set_kind, set_symmetrical && kind != Strictness::Serialize);
             if let Some(before) = &previous {
                 self.order_between(constraint_id(xml), before, &set, kind, symmetrical);
@@ -57,7 +57,7 @@ impl<'a> Cluster<'a> {
             .filter_map(tierce_cib::xml::Element::id)
             .flat_map(|id| self.constraint_resources(id))
             .collect();
-        let flag = |name: &str| set.attr(name).and_then(words::boolean) != Some(false);
+        let flag = |name: &str| set.attr(name).and_then(values::boolean) != Some(false);
         Set {
             members,
             task: set.attr("action").and_then(Task::parse).unwrap_or(Task::Start),

@@ -19,7 +19,7 @@ impl<'a> Cluster<'a> {
             return;
         }
         for set in xml.children_named("resource_set") {
-            let Some(set) = self.source.resolve(set) else { continue };
+            let Some(set) = self.ids.resolve(set) else { continue };
             let role = set.attr("role").and_then(Role::parse);
             for reference in set.children_named("resource_ref") {
                 for rsc in

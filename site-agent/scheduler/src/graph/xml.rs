@@ -33,13 +33,12 @@ impl<'a> Cluster<'a> {
     /// The whole graph.
     pub(crate) fn graph_xml(&self, graph: &Graph) -> String {
         let mut out = String::new();
-        let delay = self.options.raw.get("cluster-delay").copied().unwrap_or("60s");
+        let delay = self.options.raw.get("cluster-delay").unwrap_or("60s");
         let fencing = self
             .options
             .raw
             .get("fencing-timeout")
             .or_else(|| self.options.raw.get("stonith-timeout"))
-            .copied()
             .unwrap_or("60s");
         let start = if self.options.start_failure_fatal { "INFINITY" } else { "1" };
         let _ = write!(

@@ -546,7 +546,7 @@ impl Cluster<'_> {
         for source in [Some(rsc), Some(top).filter(|t| *t != rsc)].into_iter().flatten() {
             for col in self.rscs[source].with_this.clone() {
                 let c = &self.colocations[col];
-                if c.score < crate::words::INFINITY {
+                if c.score < tierce_cib::values::INFINITY {
                     continue;
                 }
                 if promote != (c.primary_role == Some(Role::Promoted)) {

@@ -10,12 +10,12 @@ mod resources;
 mod status;
 mod summary;
 
+use tierce_cib::time::Moment;
+use tierce_cib::values;
 use tierce_cib::xml::Document;
 
 use crate::Error;
 use crate::plan::decide;
-use crate::unpack::time;
-use crate::words;
 pub use options::{Request, Usage};
 
 /// What a simulation gives: texts to print and to write.
@@ -35,15 +35,16 @@ pub struct Outcome {
     pub failed: bool,
 }
 
-/// Runs a simulation as a request asks. `clock` is the wall clock, for a CIB that names no time of its own.
-pub fn run(text: String, request: &Request, clock: i64) -> Result<Outcome, Error> {
+/// Runs a simulation as a request asks. `clock` is the wall clock, for a CIB that names no time of its
+/// own; dates without an offset are in its local time.
+pub fn run(text: String, request: &Request, clock: Moment) -> Result<Outcome, Error> {
     let mut doc = Document::parse(text).map_err(|e| Error::Xml(e.to_string()))?;
     if doc.root().name() != "cib" {
         return Err(Error::NotACib(doc.root().name().to_owned()));
     }
     let mut out = Outcome::default();
     let now = moment(&doc, request, clock)?;
-    let heading = heading(&doc, request);
+    let heading = heading(&doc, request, clock);
     if !request.quiet {
         out.text.push_str(&heading);
     }
@@ -97,22 +98,26 @@ pub fn run(text: String, request: &Request, clock: i64) -> Result<Outcome, Error
     Ok(out)
 }
 
-fn moment(doc: &Document, request: &Request, clock: i64) -> Result<i64, Error> {
+fn moment(doc: &Document, request: &Request, clock: Moment) -> Result<Moment, Error> {
     if let Some(date) = &request.date {
-        return time::parse(date).ok_or_else(|| Error::Invalid {
+        return Moment::parse(date, clock).ok_or_else(|| Error::Invalid {
             what: "not a time in ISO 8601".into(),
             place: format!("set-datetime {date}"),
         });
     }
-    Ok(doc.root().attr("execution-date").and_then(words::leading_integer).unwrap_or(clock))
+    Ok(recorded(doc, clock).unwrap_or(clock))
 }
 
-fn heading(doc: &Document, request: &Request) -> String {
+/// The moment for which the CIB was made, in the local time of `clock`.
+fn recorded(doc: &Document, clock: Moment) -> Option<Moment> {
+    clock.at(doc.root().attr("execution-date").and_then(values::leading_integer)?)
+}
+
+fn heading(doc: &Document, request: &Request, clock: Moment) -> String {
     if let Some(date) = &request.date {
         return format!("Setting effective cluster time: {date}\n");
     }
-    match doc.root().attr("execution-date").and_then(words::leading_integer) {
-        Some(epoch) => format!("Using the original execution date of: {}\n", time::show(epoch)),
-        None => String::new(),
-    }
+    recorded(doc, clock).map_or_else(String::new, |moment| {
+        format!("Using the original execution date of: {}\n", moment.utc())
+    })
 }

@@ -211,7 +211,7 @@ fn carry_out_operation(c: &Cluster<'_>, ix: ActIx, request: &Request, played: &m
             node: node.to_owned(),
             rsc: record.rsc.clone(),
             op: format!("{word}_{}", a.interval),
-            now: c.now,
+            now: c.now.epoch(),
         });
     }
     played.edits.push(Edit::Record(Box::new(record)));
@@ -248,7 +248,7 @@ fn make_record(c: &Cluster<'_>, ix: ActIx, rc: i32) -> Record {
         target_rc: a.target_rc.unwrap_or(0),
         extra,
         digest: Some(crate::actions::params::digest(&params)),
-        now: c.now,
+        now: c.now.epoch(),
     }
 }
 
@@ -444,7 +444,7 @@ fn write_record(doc: &mut Document, status: NodeId, places: &mut Places, record:
     let last = doc
         .element(entry)
         .children()
-        .filter_map(|o| o.attr("call-id").and_then(crate::words::leading_integer))
+        .filter_map(|o| o.attr("call-id").and_then(tierce_cib::values::leading_integer))
         .max()
         .unwrap_or(0);
     let call = places.calls.entry(record.node.clone()).or_insert(0);
@@ -457,7 +457,7 @@ fn write_record(doc: &mut Document, status: NodeId, places: &mut Places, record:
         .filter(|o| {
             o.id() == Some(&id)
                 || (o.attr("operation") == Some(&record.task)
-                    && o.attr("interval").and_then(crate::words::leading_integer)
+                    && o.attr("interval").and_then(tierce_cib::values::leading_integer)
                         == Some(record.interval.cast_signed()))
         })
         .map(tierce_cib::xml::Element::node_id)

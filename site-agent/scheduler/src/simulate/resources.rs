@@ -2,15 +2,17 @@
 
 use std::fmt::Write as _;
 
+use tierce_cib::values;
+
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Kind, Role};
-use crate::words;
+use crate::unpack::nodes::natural;
 
 /// Whether `target-role` keeps a resource from its full role.
 pub(crate) fn disabled(c: &Cluster<'_>, rsc: RscIx) -> bool {
     let r = &c.rscs[rsc];
-    match r.meta.get("target-role").and_then(|w| Role::parse(w)) {
+    match r.meta.get("target-role").and_then(Role::parse) {
         Some(Role::Stopped) => true,
         Some(Role::Unpromoted) => c.promotable(rsc),
         _ => false,
@@ -133,7 +135,7 @@ fn failed_probe(c: &Cluster<'_>, rsc: RscIx) -> Option<&'static str> {
             && op.attr("operation") == Some("monitor")
             && matches!(op.attr("interval"), None | Some("0"))
     })?;
-    Some(match op.attr("rc-code").and_then(words::leading_integer)? {
+    Some(match op.attr("rc-code").and_then(values::leading_integer)? {
         1 => "Error",
         2 => "Invalid parameter",
         3 => "Unimplemented",
@@ -207,7 +209,7 @@ fn clone(c: &Cluster<'_>, rsc: RscIx, depth: usize, out: &mut String) {
         if nodes.is_empty() {
             return;
         }
-        nodes.sort_by(|a, b| words::natural(&c.nodes[*a].name, &c.nodes[*b].name));
+        nodes.sort_by(|a, b| natural(&c.nodes[*a].name, &c.nodes[*b].name));
         nodes.dedup();
         let names: Vec<&str> = nodes.iter().map(|n| c.nodes[*n].name.as_ref()).collect();
         let _ = writeln!(out, "{}* {word}: [ {} ]", indent(depth + 1), names.join(" "));

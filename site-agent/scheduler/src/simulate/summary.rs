@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use tierce_cib::values;
+
 use crate::action::Task;
 use crate::arena::{ActIx, NodeIx, RscIx};
 use crate::cluster::Cluster;
@@ -249,7 +251,7 @@ impl Cluster<'_> {
             for node in self.nodes.keys() {
                 let place = r.allowed[node.0 as usize];
                 if place.listed {
-                    let score = crate::words::show_score(place.score);
+                    let score = values::show_score(place.score);
                     let _ = writeln!(
                         out,
                         "{stage}: {} allocation score on {}: {score}",
@@ -264,7 +266,7 @@ impl Cluster<'_> {
                 for instance in &r.children {
                     let i = &self.rscs[*instance];
                     let at = i.assigned.map_or("none", |n| self.nodes[n].name.as_ref());
-                    let score = crate::words::show_score(i.sort_weight);
+                    let score = values::show_score(i.sort_weight);
                     let _ = writeln!(out, "{} promotion score on {at}: {score}", i.id);
                 }
             }

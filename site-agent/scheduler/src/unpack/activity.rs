@@ -1,10 +1,11 @@
 //! What a history adds up to: whether a resource is active on a node, and what its failures ask for.
 
+use tierce_cib::values::INFINITY;
+
 use super::history::Replay;
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Kind, MultipleActive, NodeKind, OnFail, Role};
-use crate::words::INFINITY;
 
 impl<'a> Cluster<'a> {
     /// What follows once all of a history was replayed.

@@ -3,10 +3,11 @@
 //! The executor's failures are counted in transient attributes, `fail-count-RSC#OP_INTERVAL`, with the time of the last one beside
 //! it. An instance of an anonymous clone shares the count of its name.
 
+use tierce_cib::values::{self, INFINITY, add_scores};
+
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{FailCount, Kind};
-use crate::words::{self, INFINITY, add_scores};
 
 /// Strips an instance number.
 pub(crate) fn base_name(name: &str) -> &str {
@@ -34,7 +35,7 @@ impl<'a> Cluster<'a> {
             .iter()
             .filter_map(|(name, value)| {
                 let (resource, operation) = split(name, "fail-count-")?;
-                let count = words::score(value)?;
+                let count = values::score(value)?;
                 Some(FailCount { resource, operation, count })
             })
             .collect();
@@ -70,7 +71,7 @@ impl<'a> Cluster<'a> {
             .iter()
             .filter_map(|(name, value)| {
                 let (resource, _) = split(name, "last-failure-")?;
-                self.counts_for(rsc, resource).then(|| words::leading_integer(value).unwrap_or(0))
+                self.counts_for(rsc, resource).then(|| values::leading_integer(value).unwrap_or(0))
             })
             .max()
             .unwrap_or(0)
@@ -86,7 +87,7 @@ impl<'a> Cluster<'a> {
         if expiring && count > 0 && r.failure_timeout > 0 {
             let last = self.last_failure(rsc, node);
             let blocked = self.blocking_failures.contains(&(rsc, node));
-            if !blocked && last > 0 && self.now > last + r.failure_timeout {
+            if !blocked && last > 0 && self.now.epoch() > last + r.failure_timeout {
                 count = 0;
             }
         }

@@ -6,6 +6,7 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
+use tierce_cib::values::{self, INFINITY};
 use tierce_cib::xml::Element;
 
 use super::fail_count::base_name;
@@ -13,7 +14,6 @@ use crate::Error;
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::{Cluster, StaleOp};
 use crate::model::{Kind, Location, NodeKind, OnFail, Requires, Role};
-use crate::words::{self, INFINITY};
 
 /// Outcome of an operation after its return code was read in its context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,14 +45,14 @@ pub(crate) struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     pub(crate) fn read(xml: Element<'a>) -> Option<Self> {
-        let number = |name: &str| xml.attr(name).and_then(words::leading_integer);
+        let number = |name: &str| xml.attr(name).and_then(values::leading_integer);
         let key = xml.attr("transition-key").or_else(|| {
             xml.attr("transition-magic").and_then(|m| m.split_once(';')).map(|(_, key)| key)
         });
         let mut parts = key.unwrap_or("").split(':');
         let _action = parts.next();
-        let transition = parts.next().and_then(words::leading_integer).unwrap_or(-1);
-        let target_rc = parts.next().and_then(words::leading_integer);
+        let transition = parts.next().and_then(values::leading_integer).unwrap_or(-1);
+        let target_rc = parts.next().and_then(values::leading_integer);
         Some(Self {
             xml,
             task: xml.attr("operation")?,
@@ -123,7 +123,7 @@ impl<'a> Cluster<'a> {
         let Some(id) = xml.id() else { return Ok(()) };
         let mut entries: Vec<Entry<'a>> =
             xml.children_named("lrm_rsc_op").filter_map(Entry::read).collect();
-        let locked = xml.attr("shutdown-lock").and_then(words::leading_integer);
+        let locked = xml.attr("shutdown-lock").and_then(values::leading_integer);
         if entries.is_empty() && locked.is_none() {
             return Ok(());
         }
@@ -399,7 +399,8 @@ impl<'a> Cluster<'a> {
             return false;
         }
         let block = self.blocking_failures.contains(&(rsc, node));
-        let mut expired = entry.changed > 0 && self.now >= entry.changed + timeout && !block;
+        let mut expired =
+            entry.changed > 0 && self.now.epoch() >= entry.changed + timeout && !block;
         let counted = self.fail_count(rsc, node, true);
         let raw = self.fail_count(rsc, node, false);
         if expired && raw > 0 {
@@ -417,7 +418,7 @@ impl<'a> Cluster<'a> {
         }
         if !expired && failed && entry.changed > 0 {
             let due = entry.changed + timeout + 1;
-            if due > self.now && self.next_change.get().is_none_or(|n| due < n) {
+            if due > self.now.epoch() && self.next_change.get().is_none_or(|n| due < n) {
                 self.next_change.set(Some(due));
             }
         }

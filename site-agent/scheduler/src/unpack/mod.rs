@@ -8,44 +8,46 @@ pub(crate) mod fail_count;
 pub(crate) mod history;
 mod migration;
 pub(crate) mod nodes;
-pub(crate) mod nvset;
 pub(crate) mod operation;
 mod refuse;
 pub(crate) mod resources;
-pub(crate) mod rules;
 pub(crate) mod status;
-pub(crate) mod time;
 
 use std::cell::Cell;
 use std::collections::HashMap;
 
+use tierce_cib::ids::Ids;
+use tierce_cib::nvset::Pairs;
+use tierce_cib::rules::Situation;
+use tierce_cib::time::Moment;
+use tierce_cib::values;
 use tierce_cib::xml::{Document, Element};
 
 use crate::Error;
 use crate::arena::Arena;
 use crate::cluster::Cluster;
 use crate::options::Options;
-use crate::words;
-use nvset::Source;
-use rules::Scene;
 
 /// Reads everything but the constraints.
-pub(crate) fn unpack(doc: &Document, now: i64) -> Result<Cluster<'_>, Error> {
+pub(crate) fn unpack(doc: &Document, now: Moment) -> Result<Cluster<'_>, Error> {
     let root = doc.root();
     if root.name() != "cib" {
         return Err(Error::NotACib(root.name().to_owned()));
     }
     let configuration = root.child("configuration");
-    let source = Source::new(doc);
+    let ids = Ids::of(doc);
     let next = Cell::new(None);
-    let raw = options(configuration, &source, now, &next);
+    let at = Situation { now: Some(now), next_change: Some(&next), ..Situation::default() };
+    let raw = configuration
+        .and_then(|c| c.child("crm_config"))
+        .map_or_else(Pairs::default, |config| Pairs::of(config, "cluster_property_set", &ids, &at));
     let mut cluster = Cluster {
         doc,
-        source,
+        ids,
         now,
         next_change: next,
         options: Options::new(raw),
-        quorate: root.attr("have-quorum").is_some_and(|w| words::boolean(w) == Some(true)),
+        quorate: values::is_true(root.attr("have-quorum")),
         has_fencing: false,
         nodes: Arena::default(),
         node_by_name: HashMap::new(),
@@ -82,25 +84,16 @@ pub(crate) fn unpack(doc: &Document, now: i64) -> Result<Cluster<'_>, Error> {
     Ok(cluster)
 }
 
-fn options<'a>(
-    configuration: Option<Element<'a>>,
-    source: &Source<'a>,
-    now: i64,
-    next: &Cell<Option<i64>>,
-) -> HashMap<&'a str, &'a str> {
-    let mut raw = HashMap::new();
-    let Some(config) = configuration.and_then(|c| c.child("crm_config")) else { return raw };
-    for set in source.sets(config, "cluster_property_set", Some("cib-bootstrap-options")) {
-        if rules::passes(set, &Scene::at(now, next)) {
-            source.pairs(set, |name, value| {
-                raw.entry(name).or_insert(value);
-            });
+impl<'a> Cluster<'a> {
+    /// What a rule is asked about where no node, resource or operation is meant.
+    pub(crate) fn situation(&self) -> Situation<'_> {
+        Situation {
+            now: Some(self.now),
+            next_change: Some(&self.next_change),
+            ..Situation::default()
         }
     }
-    raw
-}
 
-impl<'a> Cluster<'a> {
     fn unpack_tags(&mut self, configuration: Option<Element<'a>>) {
         for tag in
             configuration.and_then(|c| c.child("tags")).iter().flat_map(|t| t.children_named("tag"))

@@ -1,16 +1,18 @@
 //! Nodes: members from the `nodes` section, remote and guest nodes from the resources that reach them.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
+use tierce_cib::ids::Ids;
+use tierce_cib::nvset::{self, Pairs};
+use tierce_cib::values;
 use tierce_cib::xml::Element;
 
-use super::rules::{self, Scene};
 use crate::Error;
 use crate::arena::NodeIx;
 use crate::cluster::Cluster;
 use crate::model::{Health, Node, NodeKind};
-use crate::words;
 
 impl<'a> Node<'a> {
     /// A node of which nothing is known yet.
@@ -70,7 +72,7 @@ impl<'a> Cluster<'a> {
             list.push((Node::new(id.into(), name.into(), kind), Some(xml)));
         }
         if let Some(resources) = configuration.and_then(|c| c.child("resources")) {
-            for (name, kind) in remote_names(resources, &self.source) {
+            for (name, kind) in remote_names(resources, &self.ids) {
                 if let Some((node, _)) = list.iter_mut().find(|(n, _)| n.name == name) {
                     node.kind = kind;
                 } else {
@@ -78,7 +80,7 @@ impl<'a> Cluster<'a> {
                 }
             }
         }
-        list.sort_by(|a, b| words::natural(&a.0.name, &b.0.name));
+        list.sort_by(|a, b| natural(&a.0.name, &b.0.name));
         for (node, xml) in list {
             self.add_node(node, xml);
         }
@@ -96,19 +98,12 @@ impl<'a> Cluster<'a> {
         node.is_dc = dc == Some(node.id.as_ref());
         self.builtin_attributes(&mut node);
         if let Some(xml) = xml {
-            let scene = Scene::at(self.now, &self.next_change);
-            for set in self.source.sets(xml, "instance_attributes", None) {
-                if rules::passes(set, &scene) {
-                    self.source.pairs(set, |k, v| {
-                        node.attributes.entry(k).or_insert(Cow::Borrowed(v));
-                    });
-                }
+            let at = self.situation();
+            for (name, value) in Pairs::of(xml, "instance_attributes", &self.ids, &at).iter() {
+                node.attributes.entry(name).or_insert(Cow::Borrowed(value));
             }
-            for set in self.source.sets(xml, "utilization", None) {
-                self.source.pairs(set, |k, v| {
-                    let amount = words::leading_integer(v).unwrap_or(0);
-                    node.utilization.entry(k).or_insert(amount);
-                });
+            for (name, value) in Pairs::of(xml, "utilization", &self.ids, &at).iter() {
+                node.utilization.insert(name, values::leading_integer(value).unwrap_or(0));
             }
         }
         let (name, id) = (node.name.to_string(), node.id.to_string());
@@ -151,15 +146,12 @@ impl<'a> Cluster<'a> {
 
     /// The word of an attribute of a node that the administrator sets (`standby`, `maintenance`…).
     pub(super) fn node_flag(&self, node: NodeIx, name: &str) -> bool {
-        words::is_true(self.node_attribute(node, name))
+        values::is_true(self.node_attribute(node, name))
     }
 }
 
 /// Names of the nodes that resources bring: remote connections and `remote-node` of containers.
-fn remote_names<'a>(
-    resources: Element<'a>,
-    source: &super::nvset::Source<'a>,
-) -> Vec<(Cow<'a, str>, NodeKind)> {
+fn remote_names<'a>(resources: Element<'a>, ids: &Ids<'a>) -> Vec<(Cow<'a, str>, NodeKind)> {
     let mut found = Vec::new();
     for e in resources.descendants().filter(|e| e.name() == "primitive") {
         let Some(id) = e.id() else { continue };
@@ -170,13 +162,58 @@ fn remote_names<'a>(
             found.push((Cow::Borrowed(id), NodeKind::Remote));
             continue;
         }
-        for set in source.sets(e, "meta_attributes", None) {
-            source.pairs(set, |k, v| {
-                if k == "remote-node" && v != id {
-                    found.push((Cow::Borrowed(v), NodeKind::Guest));
+        for set in e.children_named("meta_attributes").filter_map(|set| ids.resolve(set)) {
+            for (name, value) in nvset::pairs_of(set, ids) {
+                if name == "remote-node" && value != id {
+                    found.push((Cow::Borrowed(value), NodeKind::Guest));
                 }
-            });
+            }
         }
     }
     found
+}
+
+/// Compares names so that numbers inside of them count as numbers, letters without case.
+pub(crate) fn natural(left: &str, right: &str) -> Ordering {
+    let (mut left, mut right) = (left.as_bytes(), right.as_bytes());
+    loop {
+        let order = match (left.first(), right.first()) {
+            (None, None) => return Ordering::Equal,
+            (None, Some(_)) => return Ordering::Less,
+            (Some(_), None) => return Ordering::Greater,
+            (Some(one), Some(other)) if one.is_ascii_digit() && other.is_ascii_digit() => {
+                let (number, rest) = split_number(left);
+                let (number2, rest2) = split_number(right);
+                (left, right) = (rest, rest2);
+                number.len().cmp(&number2.len()).then_with(|| number.cmp(number2))
+            }
+            (Some(one), Some(other)) => {
+                let order = one.to_ascii_lowercase().cmp(&other.to_ascii_lowercase());
+                (left, right) = (&left[1..], &right[1..]);
+                order
+            }
+        };
+        if order != Ordering::Equal {
+            return order;
+        }
+    }
+}
+
+/// The digits at the start without leading zeros, and what follows them.
+fn split_number(text: &[u8]) -> (&[u8], &[u8]) {
+    let end = text.iter().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
+    let start = text[..end].iter().position(|b| *b != b'0').unwrap_or(end);
+    (&text[start..end], &text[end..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_sort_with_their_numbers() {
+        let mut names = vec!["node10", "node2", "Node1"];
+        names.sort_by(|a, b| natural(a, b));
+        assert_eq!(names, ["Node1", "node2", "node10"]);
+    }
 }

@@ -1,15 +1,13 @@
 //! What the configuration says of one operation: its timeout, and what follows from its failure.
 
-use std::borrow::Cow;
-
+use tierce_cib::nvset::Pairs;
+use tierce_cib::rules::{Operation, Situation};
+use tierce_cib::values;
 use tierce_cib::xml::Element;
 
-use super::nvset::Values;
-use super::rules::Scene;
 use crate::arena::RscIx;
 use crate::cluster::Cluster;
 use crate::model::{OnFail, OpConfig, Role};
-use crate::words;
 
 /// Options of one operation after precedence.
 #[derive(Debug, Clone)]
@@ -48,13 +46,12 @@ impl<'a> Cluster<'a> {
             if probe { monitors.min_by_key(|o| o.interval).map(|o| o.xml) } else { None }
         });
         let meta = self.op_meta(rsc, task, interval, if probe { None } else { xml });
-        let mut timeout =
-            meta.get("timeout").and_then(|w| words::milliseconds(w)).unwrap_or(20_000);
+        let mut timeout = meta.get("timeout").and_then(values::duration_ms).unwrap_or(20_000);
         if probe
-            && !meta.contains_key("timeout")
+            && meta.get("timeout").is_none()
             && let Some(word) = xml.and_then(|x| x.attr("timeout"))
         {
-            timeout = words::milliseconds(word).unwrap_or(20_000);
+            timeout = values::duration_ms(word).unwrap_or(20_000);
         }
         let on_fail = self.on_fail(rsc, task, interval, &meta);
         OpOptions { on_fail, timeout, xml: config.map(|c| c.xml) }
@@ -66,37 +63,35 @@ impl<'a> Cluster<'a> {
         task: &str,
         interval: u64,
         xml: Option<Element<'a>>,
-    ) -> Values<'a> {
-        let mut meta = Values::new();
-        let r = &self.rscs[rsc];
-        let scene = Scene {
-            agent: Some((r.class, r.provider, r.agent)),
-            operation: Some((task, interval)),
-            ..Scene::at(self.now, &self.next_change)
+    ) -> Pairs<'a> {
+        let mut meta = Pairs::default();
+        let at = Situation {
+            agent: Some(self.rscs[rsc].agent()),
+            operation: Some(Operation { name: task, interval_ms: interval }),
+            ..self.situation()
         };
         if let Some(op) = xml {
             for (name, value) in op.attrs() {
-                meta.insert(Cow::Borrowed(name), Cow::Borrowed(value));
+                meta.add_one(name, value);
             }
-            self.source.merge(op, "meta_attributes", &scene, &mut meta);
+            meta.add(op.children_named("meta_attributes"), &self.ids, &at);
         }
         if let Some(defaults) = self.op_defaults {
-            self.source.merge(defaults, "meta_attributes", &scene, &mut meta);
+            meta.add(defaults.children_named("meta_attributes"), &self.ids, &at);
         }
-        meta.remove("id");
         meta
     }
 
-    fn on_fail(&self, rsc: RscIx, task: &str, interval: u64, meta: &Values<'a>) -> OnFail {
+    fn on_fail(&self, rsc: RscIx, task: &str, interval: u64, meta: &Pairs<'a>) -> OnFail {
         let r = &self.rscs[rsc];
-        let written = meta.get("on-fail").or_else(|| meta.get("on_fail")).map(AsRef::as_ref);
+        let written = meta.get("on-fail").or_else(|| meta.get("on_fail"));
         let remote = r.remote_node.is_some() && r.agent == "remote";
         let word = match (task, written) {
             ("demote", None) => self.promoted_monitor_on_fail(rsc),
             (_, Some("demote")) if !self.demotable(rsc, task, meta) => None,
-            (_, word) => word.map(|w| Cow::Owned(w.to_owned())),
+            (_, word) => word,
         };
-        match word.as_deref() {
+        match word {
             Some("fence") if self.fencing() => return OnFail::Fence,
             Some("fence" | "stop") => return OnFail::Stop,
             Some("block") => return OnFail::Block,
@@ -130,17 +125,17 @@ impl<'a> Cluster<'a> {
     }
 
     /// `on-fail="demote"` is for promote, and for recurring monitors of the promoted role.
-    fn demotable(&self, rsc: RscIx, task: &str, meta: &Values<'a>) -> bool {
+    fn demotable(&self, rsc: RscIx, task: &str, meta: &Pairs<'a>) -> bool {
         if !self.promotable(rsc) {
             return false;
         }
         task == "promote"
             || (task == "monitor"
-                && meta.get("role").and_then(|w| Role::parse(w)) == Some(Role::Promoted)
-                && meta.get("interval").and_then(|w| words::milliseconds(w)).unwrap_or(0) > 0)
+                && meta.get("role").and_then(Role::parse) == Some(Role::Promoted)
+                && meta.get("interval").and_then(values::duration_ms).unwrap_or(0) > 0)
     }
 
-    fn promoted_monitor_on_fail(&self, rsc: RscIx) -> Option<Cow<'a, str>> {
+    fn promoted_monitor_on_fail(&self, rsc: RscIx) -> Option<&'a str> {
         self.rscs[rsc]
             .ops
             .iter()
@@ -148,6 +143,6 @@ impl<'a> Cluster<'a> {
                 o.name == "monitor" && o.enabled && o.interval > 0 && o.role == Some(Role::Promoted)
             })
             .find_map(|o| super::resources::op_word(self, o.xml, "on-fail"))
-            .filter(|w| w != "demote")
+            .filter(|w| *w != "demote")
     }
 }

@@ -1,11 +1,12 @@
 //! What this scheduler does not do yet. It is refused by name, before anything is decided, for a wrong decision about a
 //! part of a cluster can harm all of it.
 
+use tierce_cib::nvset;
+use tierce_cib::values;
 use tierce_cib::xml::Element;
 
 use crate::Error;
 use crate::cluster::Cluster;
-use crate::words;
 
 impl<'a> Cluster<'a> {
     /// Refuses a configuration that holds something unsupported.
@@ -22,20 +23,20 @@ impl<'a> Cluster<'a> {
                 "primitive" | "template" if is_remote(e) => return refuse("remote nodes", e),
                 _ => {}
             }
-            for set in self.source.sets(e, "meta_attributes", None) {
-                let mut found = None;
-                self.source.pairs(set, |name, value| match name {
-                    "remote-node" => found = Some("guest nodes"),
-                    "container" => found = Some("resources in containers"),
-                    "requires" | "provides" if value == "unfencing" => found = Some("unfencing"),
-                    _ => {}
-                });
-                if let Some(what) = found {
-                    return refuse(what, e);
+            for set in e.children_named("meta_attributes").filter_map(|set| self.ids.resolve(set)) {
+                for (name, value) in nvset::pairs_of(set, &self.ids) {
+                    match name {
+                        "remote-node" => return refuse("guest nodes", e),
+                        "container" => return refuse("resources in containers", e),
+                        "requires" | "provides" if value == "unfencing" => {
+                            return refuse("unfencing", e);
+                        }
+                        _ => {}
+                    }
                 }
             }
         }
-        if self.options.raw.get("shutdown-lock").and_then(|w| words::boolean(w)) == Some(true) {
+        if values::is_true(self.options.raw.get("shutdown-lock")) {
             return Err(Error::Unsupported {
                 what: "shutdown locks",
                 place: "cluster option shutdown-lock".into(),

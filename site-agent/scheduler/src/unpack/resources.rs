@@ -3,20 +3,18 @@
 //! Meta-attributes are taken in this order: the resource's own, its template's, its collective's, `rsc_defaults`.
 //! Instances of a clone are resources of their own that share the element they are made of.
 
-use std::borrow::Cow;
-use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
+use tierce_cib::nvset::Pairs;
+use tierce_cib::rules::{Agent, Situation};
+use tierce_cib::values::{self, INFINITY};
 use tierce_cib::xml::Element;
 
-use super::nvset::Values;
-use super::rules::Scene;
 use crate::Error;
 use crate::arena::RscIx;
 use crate::cluster::Cluster;
 use crate::model::{Discover, Kind, MultipleActive, OpConfig, Place, Requires, Resource, Role};
-use crate::words::{self, INFINITY};
 
 /// More instances than this are refused: each costs memory, and a typing error must not take all of it.
 const MAX_INSTANCES: i64 = 10_000;
@@ -89,15 +87,12 @@ impl<'a> Cluster<'a> {
         self.operations(&mut rsc);
         rsc.allowed = self.empty_row();
         if kind == Kind::Primitive {
-            let scene = Scene::at(self.now, &self.next_change);
+            let mut needs = Pairs::default();
             for holder in [Some(xml), template].into_iter().flatten() {
-                let mut values = Values::new();
-                self.source.merge(holder, "utilization", &scene, &mut values);
-                for set in self.source.sets(holder, "utilization", None) {
-                    self.source.pairs(set, |k, v| {
-                        rsc.utilization.entry(k).or_insert(words::leading_integer(v).unwrap_or(0));
-                    });
-                }
+                needs.add(holder.children_named("utilization"), &self.ids, &self.situation());
+            }
+            for (name, value) in needs.iter() {
+                rsc.utilization.insert(name, values::leading_integer(value).unwrap_or(0));
             }
             self.has_fencing |= rsc.fence_device;
         }
@@ -203,54 +198,50 @@ impl<'a> Cluster<'a> {
     }
 
     fn meta(&self, rsc: &mut Resource<'a>) {
-        let mut meta = Values::new();
-        let scene = Scene {
-            agent: (rsc.kind == Kind::Primitive).then_some((rsc.class, rsc.provider, rsc.agent)),
-            ..Scene::at(self.now, &self.next_change)
+        let mut meta = Pairs::default();
+        let at = Situation {
+            agent: (rsc.kind == Kind::Primitive).then(|| rsc.agent()),
+            ..self.situation()
         };
-        self.source.merge(rsc.xml, "meta_attributes", &scene, &mut meta);
+        meta.add(rsc.xml.children_named("meta_attributes"), &self.ids, &at);
         if let Some(template) = rsc.template {
-            self.source.merge(template, "meta_attributes", &scene, &mut meta);
+            meta.add(template.children_named("meta_attributes"), &self.ids, &at);
         }
         if let Some(parent) = rsc.parent {
-            for (k, v) in &self.rscs[parent].meta {
-                meta.entry(k.clone()).or_insert_with(|| v.clone());
+            for (name, value) in self.rscs[parent].meta.iter() {
+                meta.add_one(name, value);
             }
         }
         if let Some(defaults) = self.rsc_defaults {
-            self.source.merge(defaults, "meta_attributes", &scene, &mut meta);
+            meta.add(defaults.children_named("meta_attributes"), &self.ids, &at);
         }
-        if rsc.kind == Kind::Clone && !meta.contains_key("resource-stickiness") {
-            meta.insert("resource-stickiness".into(), "1".into());
+        if rsc.kind == Kind::Clone {
+            meta.add_one("resource-stickiness", "1");
         }
         rsc.meta = meta;
     }
 
     fn interpret(&self, rsc: &mut Resource<'a>, master: bool) {
         let meta = std::mem::take(&mut rsc.meta);
-        let get = |name: &str| meta.get(name).map(AsRef::as_ref);
+        let get = |name: &str| meta.get(name);
         let flag =
-            |name: &str, default: bool| get(name).and_then(words::boolean).unwrap_or(default);
-        let default_managed = self
-            .options
-            .raw
-            .get("is-managed-default")
-            .and_then(|w| words::boolean(w))
-            .unwrap_or(true);
+            |name: &str, default: bool| get(name).and_then(values::boolean).unwrap_or(default);
+        let default_managed =
+            self.options.raw.get("is-managed-default").and_then(values::boolean).unwrap_or(true);
         rsc.managed = flag("is-managed", default_managed);
         if flag("maintenance", false) || self.options.maintenance {
             rsc.managed = false;
             rsc.maintenance = true;
         }
         rsc.critical = flag("critical", true);
-        rsc.priority = get("priority").and_then(words::score).unwrap_or(0);
-        rsc.stickiness = get("resource-stickiness").and_then(words::score).unwrap_or(0);
-        rsc.migration_threshold = match get("migration-threshold").and_then(words::score) {
+        rsc.priority = get("priority").and_then(values::score).unwrap_or(0);
+        rsc.stickiness = get("resource-stickiness").and_then(values::score).unwrap_or(0);
+        rsc.migration_threshold = match get("migration-threshold").and_then(values::score) {
             Some(n) if n >= 0 => n,
             _ => INFINITY,
         };
         rsc.failure_timeout = get("failure-timeout")
-            .and_then(words::milliseconds)
+            .and_then(values::duration_ms)
             .map_or(0, |ms| (ms / 1000).cast_signed());
         rsc.multiple_active = match get("multiple-active") {
             Some("stop_only") => MultipleActive::StopOnly,
@@ -267,7 +258,7 @@ impl<'a> Cluster<'a> {
             let number = |name: &str, legacy: &str| {
                 get(name)
                     .or_else(|| get(legacy))
-                    .and_then(words::leading_integer)
+                    .and_then(values::leading_integer)
                     .map(|n| n.clamp(0, MAX_INSTANCES) as u32)
             };
             rsc.clone_node_max = number("clone-node-max", "clone_node_max").unwrap_or(1);
@@ -315,14 +306,14 @@ impl<'a> Cluster<'a> {
     fn operations(&self, rsc: &mut Resource<'a>) {
         let mut ops: Vec<OpConfig<'a>> = Vec::new();
         for holder in [Some(rsc.xml), rsc.template].into_iter().flatten() {
-            let block = holder.child("operations").and_then(|o| self.source.resolve(o));
+            let block = holder.child("operations").and_then(|o| self.ids.resolve(o));
             for raw in block.iter().flat_map(|b| b.children_named("op")) {
-                let Some(op) = self.source.resolve(raw) else { continue };
+                let Some(op) = self.ids.resolve(raw) else { continue };
                 let Some(name) = op.attr("name") else { continue };
-                let meta = |key: &'a str| op_word(self, op, key);
-                let interval = meta("interval").and_then(|w| words::milliseconds(&w)).unwrap_or(0);
-                let role = meta("role").and_then(|w| Role::parse(&w));
-                let enabled = meta("enabled").is_none_or(|w| words::boolean(&w) != Some(false));
+                let meta = |key: &str| op_word(self, op, key);
+                let interval = meta("interval").and_then(values::duration_ms).unwrap_or(0);
+                let role = meta("role").and_then(Role::parse);
+                let enabled = meta("enabled").is_none_or(|w| values::boolean(w) != Some(false));
                 // An own operation takes the place of its template's of that name, for the same kind of role.
                 let kind =
                     |r: Option<Role>| r.filter(|r| !matches!(r, Role::Started | Role::Unpromoted));
@@ -356,22 +347,18 @@ impl<'a> Cluster<'a> {
 }
 
 /// A word of an operation: an attribute, or a meta-attribute of it.
-pub(super) fn op_word<'a>(
-    cluster: &Cluster<'a>,
-    op: Element<'a>,
-    key: &'a str,
-) -> Option<Cow<'a, str>> {
-    if let Some(word) = op.attr(key) {
-        return Some(Cow::Borrowed(word));
-    }
-    op.child("meta_attributes")?;
-    let next = Cell::new(None);
-    let mut values = Values::new();
-    cluster.source.merge(op, "meta_attributes", &Scene::at(cluster.now, &next), &mut values);
-    values.remove(key)
+pub(super) fn op_word<'a>(cluster: &Cluster<'a>, op: Element<'a>, key: &str) -> Option<&'a str> {
+    op.attr(key)
+        .or_else(|| Pairs::of(op, "meta_attributes", &cluster.ids, &cluster.situation()).get(key))
 }
 
 impl<'a> Resource<'a> {
+    /// Its agent, for rules.
+    pub(crate) fn agent(&self) -> Agent<'a> {
+        let provider = (!self.provider.is_empty()).then_some(self.provider);
+        Agent { class: self.class, provider, kind: self.agent }
+    }
+
     /// A resource before its meta-attributes are known.
     pub(super) fn new(base: &'a str, xml: Element<'a>, kind: Kind) -> Self {
         Self {
@@ -386,7 +373,7 @@ impl<'a> Resource<'a> {
             class: "",
             provider: "",
             agent: "",
-            meta: HashMap::new(),
+            meta: Pairs::default(),
             ops: Vec::new(),
             managed: true,
             removed: false,

@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use tierce_cib::nvset::{self, Pairs};
+use tierce_cib::values;
 use tierce_cib::xml::Element;
 
 use crate::Error;
@@ -13,7 +15,6 @@ use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{NodeKind, Role, Ticket};
 use crate::options::NoQuorum;
-use crate::words;
 
 /// What a node's membership words say.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,8 +64,8 @@ impl<'a> Cluster<'a> {
         {
             let Some(id) = state.id() else { continue };
             let ticket = Ticket {
-                granted: words::is_true(state.attr("granted")),
-                standby: words::is_true(state.attr("standby")),
+                granted: values::is_true(state.attr("granted")),
+                standby: values::is_true(state.attr("standby")),
             };
             self.tickets.insert(id, ticket);
         }
@@ -72,26 +73,22 @@ impl<'a> Cluster<'a> {
         for set in
             status.children_named("tickets").flat_map(|t| t.children_named("instance_attributes"))
         {
-            let mut found = Vec::new();
-            self.source.pairs(set, |name, value| found.push((name, value)));
-            for (name, value) in found {
+            for (name, value) in nvset::pairs_of(set, &self.ids) {
                 if let Some(id) = name.strip_prefix("granted-ticket-") {
-                    self.tickets.entry(id).or_default().granted = words::is_true(Some(value));
+                    self.tickets.entry(id).or_default().granted = values::is_true(Some(value));
                 }
             }
         }
     }
 
     fn node_attributes(&mut self, node: NodeIx, xml: Element<'a>) {
-        let mut found = Vec::new();
+        let mut found = Pairs::default();
         for holder in xml.children_named("transient_attributes") {
-            for set in self.source.sets(holder, "instance_attributes", None) {
-                self.source.pairs(set, |k, v| found.push((k, v)));
-            }
+            let sets = holder.children_named("instance_attributes");
+            found.add(sets, &self.ids, &self.situation());
         }
-        let attributes = &mut self.nodes[node].attributes;
-        for (k, v) in found.into_iter().rev() {
-            attributes.insert(k, Cow::Borrowed(v));
+        for (name, value) in found.iter() {
+            self.nodes[node].attributes.insert(name, Cow::Borrowed(value));
         }
         let n = &self.nodes[node];
         if n.unseen {
@@ -106,7 +103,7 @@ impl<'a> Cluster<'a> {
             self.nodes[node].maintenance = true;
         }
         if let Some(word) = self.node_attribute(node, "resource-discovery-enabled")
-            && words::boolean(word) == Some(false)
+            && values::boolean(word) == Some(false)
             && self.nodes[node].is_remote()
         {
             self.nodes[node].discovery = false;
@@ -118,8 +115,8 @@ impl<'a> Cluster<'a> {
         let since = |word: Option<&str>, yes: &str| {
             word.is_some_and(|w| {
                 w.eq_ignore_ascii_case(yes)
-                    || words::boolean(w) == Some(true)
-                    || words::leading_integer(w).is_some_and(|n| n > 0)
+                    || values::boolean(w) == Some(true)
+                    || values::leading_integer(w).is_some_and(|n| n > 0)
             })
         };
         let seen = xml.attr("in_ccm");
@@ -134,10 +131,10 @@ impl<'a> Cluster<'a> {
         };
         let expected_up = xml.attr("expected") == Some("member");
         let terminate = self.node_attribute(node, "terminate").is_some_and(|w| {
-            words::boolean(w).unwrap_or_else(|| words::leading_integer(w).is_some_and(|n| n > 0))
+            values::boolean(w).unwrap_or_else(|| values::leading_integer(w).is_some_and(|n| n > 0))
         });
         let shutdown = self.node_attribute(node, "shutdown").is_some_and(|w| {
-            words::leading_integer(w).map_or(words::boolean(w) == Some(true), |n| n != 0)
+            values::leading_integer(w).map_or(values::boolean(w) == Some(true), |n| n != 0)
         });
         let n = &mut self.nodes[node];
         n.expected_up = expected_up;
@@ -155,9 +152,10 @@ impl<'a> Cluster<'a> {
         }
         n.online = in_cluster;
         let pending_too_long = self.options.node_pending_timeout > 0 && in_cluster && !process && {
-            let joined = seen.and_then(words::leading_integer).unwrap_or(0);
+            let joined = seen.and_then(values::leading_integer).unwrap_or(0);
             joined > 1
-                && self.now - joined >= (self.options.node_pending_timeout / 1000).cast_signed()
+                && self.now.epoch() - joined
+                    >= (self.options.node_pending_timeout / 1000).cast_signed()
         };
         let reason = if shutdown {
             n.online = process;
@@ -224,7 +222,7 @@ impl<'a> Cluster<'a> {
         if self.quorate || self.options.no_quorum != NoQuorum::Fence {
             return;
         }
-        let panic = words::is_true(self.doc.root().attr("no-quorum-panic"));
+        let panic = values::is_true(self.doc.root().attr("no-quorum-panic"));
         if !panic || !(self.has_fencing || self.watchdog()) {
             return;
         }

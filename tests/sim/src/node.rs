@@ -20,6 +20,17 @@ pub struct Running {
     pub term: Term,
 }
 
+/// How long resources take to stop, of their stop budget.
+#[derive(Clone, Copy, Debug)]
+pub enum Stopping {
+    /// Less than it.
+    Within,
+    /// All of it.
+    AtBudget,
+    /// Ten times as long.
+    Beyond,
+}
+
 /// One node of one site, or an arbitrator's.
 #[derive(Debug)]
 pub struct Node {
@@ -53,8 +64,8 @@ pub struct Node {
     pub session_d: HolderTime,
     /// Tickets that `Lease` does not extend: they are being taken back.
     pub pinned: BTreeSet<TicketId>,
-    /// Its resources take ten times their stop budget.
-    pub slow_stop: bool,
+    /// How long its resources take to stop.
+    pub stopping: Stopping,
     /// Its runner of resources answers nothing and stops nothing.
     pub hung: bool,
     /// What came while the process was frozen.
@@ -94,7 +105,7 @@ impl Node {
             guard_d: BTreeMap::new(),
             session_d: HolderTime::default(),
             pinned: BTreeSet::new(),
-            slow_stop: false,
+            stopping: Stopping::Within,
             hung: false,
             inbox: Vec::new(),
             missed: BTreeSet::new(),

@@ -8,7 +8,7 @@ use tierce_ticket::ids::{MemberName, TicketId};
 use tierce_ticket::member::Member;
 use tierce_ticket::time::HolderTime;
 
-use crate::node::Running;
+use crate::node::{Running, Stopping};
 use crate::story::tail;
 use crate::world::{What, World, note};
 
@@ -26,8 +26,11 @@ impl World {
             }
             Order::Stop { ticket, term, .. } => {
                 let budget = self.timing.stop_budget.as_nanos() as u64;
-                let took =
-                    if self.nodes[i].slow_stop { 10 * budget } else { self.lots.below(budget) };
+                let took = match self.nodes[i].stopping {
+                    Stopping::Within => self.lots.below(budget),
+                    Stopping::AtBudget => budget,
+                    Stopping::Beyond => 10 * budget,
+                };
                 self.push(
                     self.now + took,
                     What::StopDone { node: i, life, ticket: *ticket, term: *term },

@@ -12,7 +12,7 @@ use tierce_wire::Version;
 
 use crate::disk::{Backup, Health};
 use crate::lots::Lots;
-use crate::node::Node;
+use crate::node::{Node, Stopping};
 use crate::story::ticket;
 use crate::weather::Weather;
 use crate::{MS, World};
@@ -321,7 +321,9 @@ impl Conductor {
             Fault::ClockRate(n, ppm) => w.set_rate(n, ppm),
             Fault::Downgrade(n) => return self.change_version(w, n, Version::V1),
             Fault::Upgrade(n) => return self.change_version(w, n, Version::V2),
-            Fault::SlowStop(n, slow) => w.nodes[n].slow_stop = slow,
+            Fault::SlowStop(n, slow) => {
+                w.nodes[n].stopping = if slow { Stopping::Beyond } else { Stopping::Within };
+            }
             Fault::Fence(n) => return Self::fence(w, n),
             Fault::Admit { at, who } if w.nodes[who].acts() => {
                 return Self::ask(w, at, Self::admit(w, who));

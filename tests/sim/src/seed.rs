@@ -12,6 +12,7 @@ use tierce_ticket::member::{Member, Standing};
 use tierce_ticket::replay::Event;
 
 use crate::disk::Health;
+use crate::node::Stopping;
 use crate::plan::{Conductor, Plan, Setting, TICKETS};
 use crate::story::{name, policy, ticket};
 use crate::world::note;
@@ -156,7 +157,7 @@ fn live_on(w: &mut World, setting: &Setting, conductor: &mut Conductor) {
     w.weather = setting.fair();
     for i in 0..w.nodes.len() {
         let n = &mut w.nodes[i];
-        (n.disk.slowest, n.disk.health, n.slow_stop) = (MS, Health::Works, false);
+        (n.disk.slowest, n.disk.health, n.stopping) = (MS, Health::Works, Stopping::Within);
         w.resume_guest(i);
         w.set_rate(i, 1_000_000);
         if w.nodes[i].frozen {

@@ -18,6 +18,7 @@ use tierce_ticket::time::HolderTime;
 use tierce_ticket::timing::{Profile, Timing};
 
 use crate::disk::Health;
+use crate::node::Stopping;
 use crate::weather::Weather;
 use crate::{MS, World, name, policy, tail, ticket};
 
@@ -71,7 +72,7 @@ fn larger_t() {
     for seed in 0..200 {
         let mut w = World::with_ticket(seed, 2, 1, Mode::Auto);
         let promise = w.timing.promise * 2;
-        w.nodes[0].slow_stop = true;
+        w.nodes[0].stopping = Stopping::Beyond;
         for voter in [1, 2] {
             w.nodes[voter].disk.slowest = 2_000 * MS;
         }
@@ -471,9 +472,9 @@ fn stop_fits() {
     let base = Profile::MetroFast.timing();
     let (renew_every, rtt_max) = (ms(10), ms(5));
     let timing = Timing { stop_budget: ms(700), wake_up: ms(150), renew_every, rtt_max, ..base };
-    // A stop that takes nearly all of its budget is drawn in one of some hundred.
-    for seed in 0..1_000 {
+    for seed in 0..100 {
         let Some(mut w) = with(timing, seed) else { return };
+        w.nodes[0].stopping = Stopping::AtBudget;
         w.lateness = timing.wake_up.as_nanos() as u64;
         w.cut_off(0);
         w.run_for(3_000);

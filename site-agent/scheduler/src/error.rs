@@ -21,6 +21,15 @@ pub enum Error {
         /// Which element has it.
         place: String,
     },
+    /// Orderings contradict each other without end: a mistake of the scheduler.
+    #[error(
+        "the orderings around {action} do not come to rest, so there is no plan and nothing is changed; this is a mistake in \
+         tierce: report it with this CIB"
+    )]
+    Unsettled {
+        /// One of the actions.
+        action: String,
+    },
     /// Something that can not be understood.
     #[error("{what} ({place}); correct it and try again")]
     Invalid {

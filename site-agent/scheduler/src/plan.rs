@@ -16,11 +16,11 @@ pub struct Plan<'a> {
 
 /// Schedules: what is to be done for a CIB at a moment, in whose local time dates without an offset are.
 pub fn schedule(doc: &Document, now: Moment) -> Result<Plan<'_>, Error> {
-    Ok(decide(unpack::unpack(doc, now)?))
+    decide(unpack::unpack(doc, now)?)
 }
 
 /// All that comes after the document has been read.
-pub(crate) fn decide(mut cluster: Cluster<'_>) -> Plan<'_> {
+pub(crate) fn decide(mut cluster: Cluster<'_>) -> Result<Plan<'_>, Error> {
     cluster.apply_health();
     cluster.unpack_constraints();
     cluster.colocate_group_members();
@@ -36,10 +36,10 @@ pub(crate) fn decide(mut cluster: Cluster<'_>) -> Plan<'_> {
     cluster.create_reloads();
     cluster.order_internally();
     cluster.create_node_actions();
-    cluster.apply_orders();
+    cluster.apply_orders()?;
     cluster.create_notifications();
     let graph = cluster.make_graph();
-    Plan { cluster, graph }
+    Ok(Plan { cluster, graph })
 }
 
 impl Plan<'_> {

@@ -11,6 +11,7 @@ use tierce_ticket::member::{Alarm, Input, Standing};
 use tierce_ticket::message::{Envelope, Message};
 
 use tierce_sim::disk::Health;
+use tierce_sim::node::Stopping;
 use tierce_sim::{MS, World, name, policy, tail, ticket};
 
 const WEB: TicketId = TicketId(1);
@@ -80,7 +81,7 @@ fn proof_is_taken_for_a_ticket_whose_session_was_superseded_after_the_take_back(
     let mut w = World::with_ticket(6, 2, 1, Mode::Manual);
     let fenced = Policy { regrant: Regrant::Fenced, ..policy(Mode::Manual) };
     w.done(0, Command::SetTicket { name: ticket("web"), policy: fenced });
-    w.nodes[0].slow_stop = true;
+    w.nodes[0].stopping = Stopping::Beyond;
     w.done(1, Command::TakeBack { name: ticket("web"), note: String::new() });
     let lost = |w: &World| w.holder_of(1, WEB).is_none();
     assert!(w.run_until(5_000, lost), "{}", tail(&w.log));
@@ -233,7 +234,7 @@ fn a_ticket_is_taken_back_from_a_holder_that_does_not_stop_and_the_others_stay()
     w.done(0, Command::SetTicket { name: ticket("db"), policy: policy(Mode::Auto) });
     w.done(0, Command::Grant { name: ticket("db"), to: name("a") });
     assert!(w.run_until(1_000, |w| w.runs_at(TicketId(2)) == Some("a")));
-    w.nodes[0].slow_stop = true;
+    w.nodes[0].stopping = Stopping::Beyond;
     w.done(1, Command::Move { name: ticket("web"), to: name("b"), note: String::new() });
     w.run_for(1_000);
     assert_eq!(w.holder_of(1, WEB).as_deref(), Some("a"), "it does not stop by itself");

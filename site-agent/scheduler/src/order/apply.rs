@@ -1,5 +1,6 @@
 //! From orderings of operations to edges between actions.
 
+use crate::Error;
 use crate::action::{End, Order, Task, flag};
 use crate::arena::{ActIx, RscIx};
 use crate::cluster::Cluster;
@@ -7,14 +8,15 @@ use crate::model::{Kind, Role};
 
 impl Cluster<'_> {
     /// Makes edges of all orderings and follows them.
-    pub(crate) fn apply_orders(&mut self) {
+    pub(crate) fn apply_orders(&mut self) -> Result<(), Error> {
         let orders = self.expand_for_migration();
         for order in &orders {
             self.resolve(order);
         }
         self.order_probes_as_stops(&orders);
-        self.follow_orders();
+        self.follow_orders()?;
         self.order_probes_before_restarts();
+        Ok(())
     }
 
     fn resolve(&mut self, order: &Order) {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::collective::Seen;
+use crate::Error;
 use crate::action::{Edge, Task, flag};
 use crate::arena::{ActIx, Key, NodeIx};
 use crate::cluster::Cluster;
@@ -39,6 +40,9 @@ impl Filter {
     }
 }
 
+/// How often an action may be looked at, on average, before this is taken for a mistake.
+const LOOKS_PER_ACTION: usize = 800;
+
 /// Actions that are to be looked at again.
 pub(super) struct Work {
     queue: VecDeque<ActIx>,
@@ -64,21 +68,22 @@ impl Work {
 }
 
 impl Cluster<'_> {
-    /// Follows all edges until nothing changes.
-    pub(super) fn follow_orders(&mut self) {
+    /// Follows all edges until nothing changes. What does not come to rest would be a mistake in here, and no plan.
+    pub(super) fn follow_orders(&mut self) -> Result<(), Error> {
         let mut work = Work { queue: VecDeque::new(), queued: vec![false; self.actions.len()] };
         for ix in self.actions.keys() {
             work.push(ix);
         }
-        // A bound against a mistake in here: flags change at most a few times each.
-        let mut budget = 200 * (self.actions.len() + 10) * 4;
+        // Flags change at most a few times each.
+        let mut budget = LOOKS_PER_ACTION * (self.actions.len() + 10);
         while let Some(then) = work.pop() {
             self.update_then(then, &mut work);
             budget -= 1;
             if budget == 0 {
-                break;
+                return Err(Error::Unsettled { action: self.actions[then].key.to_string() });
             }
         }
+        Ok(())
     }
 
     fn update_then(&mut self, then: ActIx, work: &mut Work) {
@@ -126,9 +131,6 @@ impl Cluster<'_> {
             }
             self.push_after(then, work);
             work.push(then);
-            if now == before {
-                // Only something inside changed; it was queued there.
-            }
         }
     }
 

@@ -57,7 +57,7 @@ pub fn run(text: String, request: &Request, clock: Moment) -> Result<Outcome, Er
     {
         let cluster = crate::unpack::unpack(&doc, now)?;
         let current = status::render(&cluster, "Current cluster status:", request);
-        let plan = decide(cluster);
+        let plan = decide(cluster)?;
         if !request.quiet {
             out.text.push_str(&current);
         }

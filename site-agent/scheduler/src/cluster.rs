@@ -83,6 +83,8 @@ pub(crate) struct Cluster<'a> {
     pub expired_recurring: Vec<(RscIx, NodeIx, u64, i64)>,
     /// Notifications around the operations of clones.
     pub notices: Vec<crate::actions::notify::Notices>,
+    /// Containers that a failure inside asks to restart.
+    pub stop_needed: Vec<RscIx>,
     /// Where the DC runs.
     pub dc: Option<NodeIx>,
 }
@@ -145,20 +147,7 @@ impl Cluster<'_> {
     /// Whether a node can take resources now.
     pub(crate) fn usable(&self, node: NodeIx) -> bool {
         let n = &self.nodes[node];
-        n.online
-            && !n.shutdown
-            && !n.unclean
-            && !n.standby
-            && !n.maintenance
-            && self.guest_usable(node)
-    }
-
-    fn guest_usable(&self, node: NodeIx) -> bool {
-        let n = &self.nodes[node];
-        if n.kind == crate::model::NodeKind::Guest && n.remote_reset {
-            return false;
-        }
-        true
+        n.online && !n.shutdown && !n.unclean && !n.standby && !n.maintenance
     }
 
     /// Whether fencing is on.

@@ -4,13 +4,16 @@
 //! reason. It does no I/O and reads no clock, so the same document and moment give the same plan on every node, and a
 //! recorded CIB can be asked again later.
 //!
-//! The data flows through stages, each a module that writes only its own fields:
+//! What a configuration implies (the connection of a guest node, the parts of a bundle) is first written out in the document
+//! (`implied`). Then the data flows through stages, each a module that writes only its own fields:
 //! 1. `unpack`: options, nodes, resources, then status. Result: a typed `Cluster`, everything by index.
 //! 2. `constraints`: locations, colocations, orderings, tickets.
 //! 3. `assign`: which resource goes to which node, which instances are promoted.
 //! 4. `actions`: what each resource and node needs, optional actions too.
 //! 5. `order`: orderings resolved to edges, and followed until nothing changes.
 //! 6. `graph`: what is left as synapses; as XML and dot.
+//!
+//! What a bundle does in these stages is in a room of its own, `bundle`.
 //!
 //! `simulate` plays a graph against a copy of the document and renders what Pacemaker's `crm_simulate` shows.
 //!
@@ -31,10 +34,12 @@ mod action;
 mod actions;
 mod arena;
 mod assign;
+mod bundle;
 mod cluster;
 mod constraints;
 mod error;
 mod graph;
+mod implied;
 mod model;
 mod options;
 mod order;

@@ -141,6 +141,12 @@ pub(crate) struct Node<'a> {
     pub discovery: bool,
     /// A remote node: its connection must be fenced to be used again.
     pub remote_reset: bool,
+    /// It is inside a replica of a bundle: only what belongs there may run there.
+    pub bundled: bool,
+    /// Its connection is in the history, no longer in the configuration.
+    pub removed: bool,
+    /// It was fenced, and has not been seen since.
+    pub was_fenced: bool,
     /// The connection resource of a remote node.
     pub connection: Option<RscIx>,
     /// Attributes: transient over permanent.
@@ -371,6 +377,10 @@ pub(crate) struct Resource<'a> {
     pub remote_node: Option<NodeIx>,
     /// Probes are made only where a rule says so.
     pub exclusive_discover: bool,
+    /// A bundle: its replicas.
+    pub replicas: Vec<Replica>,
+    /// A bundle: the clone of what runs inside.
+    pub inner: Option<RscIx>,
     /// Shutdown lock: node and since when.
     pub lock: Option<(NodeIx, i64)>,
 
@@ -420,6 +430,21 @@ pub(crate) struct Resource<'a> {
     pub with_this: Vec<ColIx>,
     /// Its tickets, by position.
     pub tickets: Vec<usize>,
+}
+
+/// One replica of a bundle.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Replica {
+    /// Its address.
+    pub ip: Option<RscIx>,
+    /// The container.
+    pub container: RscIx,
+    /// The connection to what is inside.
+    pub remote: Option<RscIx>,
+    /// What runs inside.
+    pub child: Option<RscIx>,
+    /// The node that is inside.
+    pub node: Option<NodeIx>,
 }
 
 /// A location constraint, evaluated.

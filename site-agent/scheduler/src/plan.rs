@@ -6,6 +6,7 @@ use tierce_cib::xml::Document;
 use crate::Error;
 use crate::cluster::Cluster;
 use crate::graph::Graph;
+use crate::implied;
 use crate::unpack;
 
 /// What is to be done, with everything that led to it.
@@ -14,8 +15,10 @@ pub struct Plan<'a> {
     pub(crate) graph: Graph,
 }
 
-/// Schedules: what is to be done for a CIB at a moment, in whose local time dates without an offset are.
-pub fn schedule(doc: &Document, now: Moment) -> Result<Plan<'_>, Error> {
+/// Schedules: what is to be done for a CIB at a moment, in whose local time dates without an offset are. What the configuration
+/// only implies is written into the document.
+pub fn schedule(doc: &mut Document, now: Moment) -> Result<Plan<'_>, Error> {
+    implied::write_out(doc)?;
     decide(unpack::unpack(doc, now)?)
 }
 
@@ -25,6 +28,7 @@ pub(crate) fn decide(mut cluster: Cluster<'_>) -> Result<Plan<'_>, Error> {
     cluster.unpack_constraints();
     cluster.colocate_group_members();
     cluster.apply_node_criteria();
+    cluster.relate_containers();
     cluster.check_changes();
     cluster.forget_removed();
     cluster.assign_all();
@@ -35,6 +39,7 @@ pub(crate) fn decide(mut cluster: Cluster<'_>) -> Result<Plan<'_>, Error> {
     }
     cluster.create_reloads();
     cluster.order_internally();
+    cluster.order_connections();
     cluster.create_node_actions();
     cluster.apply_orders()?;
     cluster.create_notifications();

@@ -213,18 +213,19 @@ fn a_clone_runs_on_every_node_and_instances_stay_where_they_are() {
 
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
-    let remote = r#"<primitive id="r" class="ocf" provider="pacemaker" type="remote"/>"#;
-    let doc = Document::parse(cluster("", remote, "", ["", ""], &[])).expect("it is XML");
-    let Err(error) = schedule(&doc, now()) else { panic!("a remote node was accepted") };
-    assert!(matches!(error, Error::Unsupported { what: "remote nodes", .. }), "{error}");
+    let bundle = r#"<bundle id="b"><rkt image="i"/></bundle>"#;
+    let mut doc = Document::parse(cluster("", bundle, "", ["", ""], &[])).expect("it is XML");
+    let Err(error) = schedule(&mut doc, now()) else { panic!("a container of rkt was accepted") };
+    assert!(matches!(error, Error::Unsupported { what: "rkt containers", .. }), "{error}");
 }
 
 #[test]
 fn the_reasons_name_the_constraints() {
     let constraints = r#"<rsc_location id="here" rsc="a" node="n2" score="50"/>"#;
-    let doc = Document::parse(cluster(&no_fencing(), &primitive("a"), constraints, ["", ""], &[]))
-        .expect("it is XML");
-    let plan = schedule(&doc, now()).expect("it can be scheduled");
+    let mut doc =
+        Document::parse(cluster(&no_fencing(), &primitive("a"), constraints, ["", ""], &[]))
+            .expect("it is XML");
+    let plan = schedule(&mut doc, now()).expect("it can be scheduled");
     let here = Reason::Location { id: "here".into(), node: "n2".into(), score: 50 };
     assert!(plan.reasons("a").contains(&here));
 }

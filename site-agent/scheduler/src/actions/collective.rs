@@ -49,7 +49,7 @@ impl Cluster<'_> {
     }
 
     /// Whether anything inside has such an action required and runnable.
-    fn tree_has(&self, rsc: RscIx, task: Task) -> bool {
+    pub(crate) fn tree_has(&self, rsc: RscIx, task: Task) -> bool {
         let mut parts = Vec::new();
         self.primitives(rsc, &mut parts);
         parts.iter().any(|p| {
@@ -75,7 +75,8 @@ impl Cluster<'_> {
             match self.rscs[rsc].kind {
                 Kind::Primitive => self.order_primitive(rsc),
                 Kind::Group => self.order_group(rsc),
-                Kind::Clone | Kind::Bundle => self.order_clone(rsc),
+                Kind::Clone => self.order_clone(rsc),
+                Kind::Bundle => self.order_bundle(rsc),
             }
         }
     }

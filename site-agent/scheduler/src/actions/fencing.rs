@@ -15,7 +15,7 @@ impl Cluster<'_> {
                 self.rscs[container]
                     .running_on
                     .iter()
-                    .all(|h| self.nodes[*h].online && !self.nodes[*h].unclean || self.can_fence(*h))
+                    .all(|h| self.nodes[*h].online || self.can_fence(*h))
             });
         }
         if !self.fencing() || !(self.has_fencing || self.watchdog()) {
@@ -40,12 +40,12 @@ impl Cluster<'_> {
         for node in self.nodes.keys() {
             let n = &self.nodes[node];
             if n.kind == NodeKind::Guest {
-                if n.remote_reset && n.unclean && self.can_fence(node) {
+                if n.remote_reset && self.can_fence(node) {
                     self.fence_guest(node);
                 }
                 continue;
             }
-            if n.unclean && self.can_fence(node) && !(n.kind == NodeKind::Remote && n.unseen) {
+            if n.unclean && self.can_fence(node) {
                 let fence = self.fence_action(node);
                 self.order_fence(fence, node);
                 if n_is_dc(self, node) {
@@ -142,23 +142,23 @@ impl Cluster<'_> {
         let stop = container.and_then(|c| {
             self.find_actions(c, Task::Stop, 0).into_iter().find(|a| !self.actions[*a].optional)
         });
-        let op = if stop.is_some()
-            && container.is_some_and(|c| !self.find_actions(c, Task::Start, 0).is_empty())
-        {
-            "reboot"
-        } else {
-            "off"
-        };
+        let comes_up = container.is_some_and(|c| {
+            self.find_actions(c, Task::Start, 0).iter().any(|a| self.actions[*a].node.is_some())
+        });
+        let op = if comes_up { "reboot" } else { "off" };
         action.key = format!("stonith-{}-{op}", self.nodes[node].name).into();
         action.meta.push(("stonith_action".into(), op.to_owned()));
         action.reason = Some("guest is unclean".into());
         let ix = self.actions.push(action);
         self.fence_actions[node.0 as usize] = Some(ix);
         let host = container.and_then(|c| self.rscs[c].running_on.first().copied());
-        if let Some(stop) = stop {
-            self.link(stop, ix, flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS);
-        } else if let Some(fence) = host.and_then(|h| self.fence_actions[h.0 as usize]) {
+        let host = host.filter(|h| self.nodes[*h].unclean && self.can_fence(*h));
+        if let Some(host) = host {
+            // The end of the host is the end of the guest.
+            let fence = self.fence_action(host);
             self.link(fence, ix, flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS);
+        } else if let Some(stop) = stop {
+            self.link(stop, ix, flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS);
         } else if let Some(stop) = connection.and_then(|c| self.find_action(c, Task::Stop, None)) {
             self.link(stop, ix, flag::ORDERED);
         }
@@ -208,7 +208,10 @@ impl Cluster<'_> {
                 Requires::Nothing => {}
                 Requires::Fencing | Requires::Unfencing => self.link(fence, ix, flag::ORDERED),
                 Requires::Quorum => {
-                    let listed = self.rscs[rsc].allowed[target.0 as usize].listed;
+                    let holds = self.nodes[target]
+                        .connection
+                        .is_some_and(|c| self.rscs[c].container == Some(rsc));
+                    let listed = !holds && self.rscs[rsc].allowed[target.0 as usize].listed;
                     if task == Task::Start && listed && !self.known_anywhere(rsc, target) {
                         self.link(fence, ix, flag::ORDERED | flag::UNRUNNABLE_BLOCKS);
                     }

@@ -161,6 +161,10 @@ impl<'a> Cluster<'a> {
             return;
         }
         if self.needs(rsc, action.task) == Requires::Nothing {
+            if self.nodes[node].kind == NodeKind::Guest && !self.can_fence(node) {
+                // Its host can neither be asked nor fenced.
+                action.runnable = false;
+            }
             return;
         }
         if self.quorate {

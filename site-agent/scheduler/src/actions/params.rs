@@ -20,7 +20,17 @@ pub(crate) type Params = BTreeMap<String, String>;
 impl<'a> Cluster<'a> {
     /// The parameters that an agent gets.
     pub(crate) fn parameters(&self, rsc: RscIx, node: Option<NodeIx>) -> Params {
-        owned(&self.parameter_pairs(rsc, node))
+        let mut all = owned(&self.parameter_pairs(rsc, node));
+        if let Some(container) = self.rscs[rsc].container
+            && all.get("addr").is_some_and(|a| a == "#uname")
+        {
+            // The connection to a container without an address goes to where that runs.
+            let c = &self.rscs[container];
+            if let Some(host) = c.assigned.or(c.running_on.first().copied()) {
+                all.insert("addr".to_owned(), self.nodes[host].name.to_string());
+            }
+        }
+        all
     }
 
     fn parameter_pairs(&self, rsc: RscIx, node: Option<NodeIx>) -> Pairs<'a> {

@@ -47,7 +47,8 @@ impl Cluster<'_> {
         match self.rscs[rsc].kind {
             Kind::Primitive => self.create_primitive_actions(rsc),
             Kind::Group => self.create_group_actions(rsc),
-            Kind::Clone | Kind::Bundle => self.create_clone_actions(rsc),
+            Kind::Clone => self.create_clone_actions(rsc),
+            Kind::Bundle => self.create_bundle_actions(rsc),
         }
     }
 
@@ -170,7 +171,9 @@ impl Cluster<'_> {
         while role != Role::Stopped {
             let Some(s) = step(role, Role::Stopped) else { break };
             role = s.arrives();
-            self.take(rsc, s, Some(current), !need_stop);
+            // `on-fail=demote` is a demotion, whatever follows.
+            let demote = s == Step::Demote && need_promote && self.rscs[rsc].demote_only;
+            self.take(rsc, s, Some(current), !need_stop && !demote);
         }
         let target = here;
         // What ends below where it is now comes up no further than needed.
@@ -281,6 +284,7 @@ impl Cluster<'_> {
 
     /// Orderings between the operations of one resource.
     pub(crate) fn order_primitive(&mut self, rsc: RscIx) {
+        self.order_with_container(rsc);
         let op = |task| End::Op(rsc, task, 0);
         let restart = flag::ORDERED | flag::FIRST_IMPLIES_THEN | flag::RESTART;
         if !self.rscs[rsc].managed {
@@ -294,6 +298,7 @@ impl Cluster<'_> {
                 flag::ORDERED | flag::PROMOTED_IMPLIES_FIRST,
             );
             self.order(op(Task::Start), op(Task::Promote), flag::ORDERED | flag::UNRUNNABLE_BLOCKS);
+            self.order(op(Task::Demote), op(Task::Promote), flag::ORDERED);
         }
         self.order_with_load(rsc);
     }

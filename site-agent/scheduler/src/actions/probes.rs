@@ -23,7 +23,7 @@ impl Cluster<'_> {
         }
     }
 
-    fn probe(&mut self, rsc: RscIx, node: NodeIx) -> bool {
+    pub(crate) fn probe(&mut self, rsc: RscIx, node: NodeIx) -> bool {
         let r = &self.rscs[rsc];
         match r.kind {
             Kind::Group => {
@@ -33,7 +33,8 @@ impl Cluster<'_> {
                 }
                 any
             }
-            Kind::Clone | Kind::Bundle => self.probe_clone(rsc, node),
+            Kind::Clone => self.probe_clone(rsc, node),
+            Kind::Bundle => self.probe_bundle(rsc, node),
             Kind::Primitive => self.probe_primitive(rsc, node),
         }
     }
@@ -85,7 +86,22 @@ impl Cluster<'_> {
         if n.is_remote() && (r.fence_device || r.remote_node.is_some()) {
             return false;
         }
-        if n.kind == NodeKind::Guest && (r.remote_node.is_some() || r.container.is_some()) {
+        if r.container.is_some() && r.remote_node.is_none() {
+            // It can be where its container is, and nowhere else.
+            return false;
+        }
+        let holds_node = self.replica_of(rsc).is_some_and(|x| x.remote.is_some());
+        if n.kind == NodeKind::Guest && holds_node {
+            let child = self.replica_of(rsc).and_then(|x| x.child);
+            if child != Some(rsc) {
+                return false;
+            }
+        }
+        if n.is_remote() && self.guest_of(rsc).is_some() {
+            // Guests are not nested.
+            return false;
+        }
+        if n.kind == NodeKind::Guest && self.starts_blank(node) {
             return false;
         }
         if self.known_on_node(rsc, node) {
@@ -97,6 +113,16 @@ impl Cluster<'_> {
             return false;
         }
         discover != Discover::Never
+    }
+
+    /// Whether a guest comes up anew, so that nothing can run there.
+    fn starts_blank(&self, guest: NodeIx) -> bool {
+        let container = self.nodes[guest].connection.and_then(|c| self.rscs[c].container);
+        container.is_none_or(|c| {
+            let c = &self.rscs[c];
+            let stays = c.assigned.is_some_and(|n| c.running_on.contains(&n));
+            c.role == Role::Stopped || c.next_role == Role::Stopped || c.failed || !stays
+        })
     }
 
     fn probe_primitive(&mut self, rsc: RscIx, node: NodeIx) -> bool {

@@ -32,6 +32,9 @@ pub(crate) enum Affects {
 impl<'a> Cluster<'a> {
     /// The value by which nodes are compared in a colocation; a guest by where its container runs, if asked.
     pub(crate) fn colocation_value(&self, node: NodeIx, col: &Colocation<'a>) -> Option<&str> {
+        // Inside of a bundle it is the host that counts.
+        let host = self.replica_inside(node).and_then(|(_, r)| self.rscs[r.container].assigned);
+        let node = host.unwrap_or(node);
         if col.attribute == "#uname" {
             return Some(self.nodes[node].name.as_ref());
         }
@@ -60,6 +63,7 @@ impl<'a> Cluster<'a> {
                         }));
                     }
                 }
+                Kind::Bundle if !self.speaks_for_bundle(parent, rsc) => break,
                 _ => list.extend(&self.rscs[parent].this_with),
             }
             at = parent;
@@ -80,12 +84,24 @@ impl<'a> Cluster<'a> {
                     }
                     list.extend(&self.rscs[parent].with_this);
                 }
+                Kind::Bundle if !self.speaks_for_bundle(parent, rsc) => break,
                 _ => list.extend(&self.rscs[parent].with_this),
             }
             at = parent;
         }
         self.sort_colocations(&mut list, false);
         list
+    }
+
+    /// Whether the colocations of a bundle are those of a part of it: its containers have them, and what runs inside once
+    /// roles are chosen.
+    fn speaks_for_bundle(&self, bundle: RscIx, part: RscIx) -> bool {
+        let r = &self.rscs[bundle];
+        if r.replicas.iter().any(|replica| replica.container == part) {
+            return true;
+        }
+        let inside = r.inner.is_some_and(|c| c == part || self.rscs[part].parent == Some(c));
+        inside && r.promotable && (Some(part) == r.inner || !self.rscs[part].provisional)
     }
 
     fn sort_colocations(&self, list: &mut [ColIx], primary: bool) {
@@ -339,7 +355,7 @@ impl<'a> Cluster<'a> {
             Kind::Primitive => {}
             Kind::Group => return self.add_group_wishes(source, target, row, col, factor, select),
             Kind::Clone | Kind::Bundle => {
-                if let Some(first) = self.rscs[source].children.first().copied() {
+                if let Some(first) = self.instances(source).first().copied() {
                     self.add_wishes(first, target, row, col, factor, select);
                 }
                 return;

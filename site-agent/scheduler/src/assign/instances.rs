@@ -12,7 +12,7 @@ use crate::model::{Kind, Role, Row};
 
 impl Cluster<'_> {
     /// Assigns up to `max` instances, at most `per_node` on each node.
-    pub(super) fn assign_instances(&mut self, clone: RscIx, max: u32, per_node: u32) {
+    pub(crate) fn assign_instances(&mut self, clone: RscIx, max: u32, per_node: u32) {
         for place in &mut self.rscs[clone].allowed {
             place.count = 0;
         }
@@ -165,7 +165,7 @@ impl Cluster<'_> {
 
     /// Instances in the order in which they are assigned.
     pub(super) fn sorted_instances(&mut self, clone: RscIx) -> Vec<RscIx> {
-        let mut list = self.rscs[clone].children.clone();
+        let mut list = self.instances(clone);
         let rows: Vec<(RscIx, Row)> = list.iter().map(|i| (*i, self.row_with_wishes(*i))).collect();
         let row =
             |i: RscIx| &rows.iter().find(|(r, _)| *r == i).expect("each instance has a row").1;

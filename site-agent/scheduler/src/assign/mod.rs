@@ -16,7 +16,7 @@ use tierce_cib::values::{INFINITY, add_scores};
 
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
-use crate::model::{Kind, Role};
+use crate::model::{Discover, Kind, Role};
 use crate::options::Placement;
 
 impl Cluster<'_> {
@@ -27,8 +27,21 @@ impl Cluster<'_> {
             if self.rscs[rsc].kind != Kind::Primitive {
                 continue;
             }
+            self.apply_exclusive_discovery(rsc);
             self.apply_stickiness(rsc);
             self.apply_thresholds(rsc);
+        }
+    }
+
+    /// Where some nodes are chosen exclusively, all others are out.
+    fn apply_exclusive_discovery(&mut self, rsc: RscIx) {
+        if !self.rscs[rsc].exclusive_discover && !self.rscs[self.top_of(rsc)].exclusive_discover {
+            return;
+        }
+        for place in &mut self.rscs[rsc].allowed {
+            if place.discover != Discover::Exclusive {
+                place.score = -INFINITY;
+            }
         }
     }
 
@@ -75,7 +88,9 @@ impl Cluster<'_> {
         let top = self.top.clone();
         for rsc in top {
             if self.rscs[rsc].remote_node.is_some() {
-                self.assign(rsc, None, true);
+                // A connection that is on its way goes on.
+                let prefer = self.rscs[rsc].partial.map(|p| p.target);
+                self.assign(rsc, prefer, true);
             }
         }
         let top = self.top.clone();
@@ -94,8 +109,12 @@ impl Cluster<'_> {
         match self.rscs[rsc].kind {
             Kind::Primitive => self.assign_primitive(rsc, prefer, stop_if_fail),
             Kind::Group => self.assign_group(rsc, prefer, stop_if_fail),
-            Kind::Clone | Kind::Bundle => {
+            Kind::Clone => {
                 self.assign_clone(rsc);
+                None
+            }
+            Kind::Bundle => {
+                self.assign_bundle(rsc);
                 None
             }
         }

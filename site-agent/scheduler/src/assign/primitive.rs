@@ -35,6 +35,7 @@ impl Cluster<'_> {
             self.close(rsc);
         }
         self.decide(rsc, prefer, stop_if_fail);
+        self.connection_assigned(rsc);
         self.rscs[rsc].assigning = false;
         self.rscs[rsc].assigned
     }

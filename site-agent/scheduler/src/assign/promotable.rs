@@ -47,6 +47,7 @@ impl<'a> Cluster<'a> {
             return None;
         }
         let r = &self.rscs[instance];
+        let node = self.attributes_from(instance, node);
         // The agent sets the attribute under the name by which it knows itself.
         let own = format!("master-{}", r.history_name.unwrap_or(&r.id));
         let word = self.node_attribute(node, &own);
@@ -56,6 +57,19 @@ impl<'a> Cluster<'a> {
             word
         };
         word.and_then(values::score)
+    }
+
+    /// The node whose attributes count for what runs inside of a bundle: its own, or by configuration that of its host.
+    fn attributes_from(&self, instance: RscIx, node: NodeIx) -> NodeIx {
+        let on_host =
+            self.rscs[instance].meta.get("container-attribute-target").is_some_and(|w| w == "host");
+        let container = self.replica_of(instance).filter(|_| on_host).map(|r| r.container);
+        container
+            .and_then(|c| {
+                let c = &self.rscs[c];
+                c.assigned.or(c.running_on.first().copied())
+            })
+            .unwrap_or(node)
     }
 
     /// Whether a node's score is that of this instance: it runs there, or none does and the node was probed.
@@ -168,12 +182,14 @@ impl<'a> Cluster<'a> {
     /// Scores of location constraints for the promoted role.
     fn promoted_location(&self, clone: RscIx, instance: RscIx, node: NodeIx) -> i32 {
         let mut sum = 0;
-        for rsc in [Some(clone), Some(instance)].into_iter().flatten() {
+        let bundle = self.rscs[clone].parent;
+        let host = self.replica_of(instance).and_then(|r| self.rscs[r.container].assigned);
+        for rsc in [bundle, Some(clone), Some(instance)].into_iter().flatten() {
             for ix in &self.rscs[rsc].locations {
                 let location = &self.locations[*ix];
                 if location.role == Some(Role::Promoted) {
                     for (n, score) in &location.nodes {
-                        if *n == node {
+                        if *n == node || bundle == Some(rsc) && host == Some(*n) {
                             sum = add_scores(sum, *score);
                         }
                     }
@@ -261,7 +277,8 @@ impl<'a> Cluster<'a> {
         if r.priority < 0 || self.ticket_denies_promotion(instance) {
             return None;
         }
-        if !self.usable(node) {
+        let container = self.nodes[node].connection.and_then(|c| self.rscs[c].container);
+        if !self.usable(node) || container.is_some_and(|c| self.rscs[c].assigned.is_none()) {
             return None;
         }
         let place = self.rscs[clone].allowed[node.0 as usize];
@@ -301,10 +318,10 @@ impl<'a> Cluster<'a> {
                 && self.rscs[clone].clone_node_max == self.rscs[p].clone_node_max
         });
         if interleave && col.score >= INFINITY && self.rscs[dependent].provisional {
-            let instances: Vec<(RscIx, NodeIx)> = self.rscs[clone]
-                .children
-                .iter()
-                .filter_map(|i| self.rscs[*i].assigned.map(|n| (*i, n)))
+            let instances: Vec<(RscIx, NodeIx)> = self
+                .instances(clone)
+                .into_iter()
+                .filter_map(|i| self.rscs[i].assigned.map(|n| (i, n)))
                 .filter(|(i, _)| self.role_fits(*i, col.primary_role))
                 .collect();
             for node in self.nodes.keys() {
@@ -327,7 +344,7 @@ impl<'a> Cluster<'a> {
             return;
         }
         let mut hosts: Vec<NodeIx> = Vec::new();
-        for instance in self.rscs[clone].children.clone() {
+        for instance in self.instances(clone) {
             if let Some(node) = self.rscs[instance].assigned
                 && self.role_fits(instance, col.primary_role)
                 && !hosts.contains(&node)
@@ -358,7 +375,9 @@ impl<'a> Cluster<'a> {
     }
 
     fn role_fits(&self, instance: RscIx, role: Option<Role>) -> bool {
-        role.is_none_or(|r| self.role_of(instance, false) == r)
+        // A container has the role of what is inside.
+        let inside = self.replica_of(instance).and_then(|r| r.child);
+        role.is_none_or(|r| self.role_of(inside.unwrap_or(instance), false) == r)
     }
 
     fn promoted_with_promoted(
@@ -368,7 +387,7 @@ impl<'a> Cluster<'a> {
         col: &crate::model::Colocation<'a>,
     ) {
         let Some(node) = self.rscs[dependent].assigned else { return };
-        let with = self.rscs[clone].children.iter().any(|i| {
+        let with = self.instances(clone).iter().any(|i| {
             self.role_fits(*i, col.primary_role)
                 && self.rscs[*i].assigned.is_some_and(|n| {
                     self.colocation_value(n, col) == self.colocation_value(node, col)

@@ -155,9 +155,16 @@ impl<'a> Cluster<'a> {
                     self.apply_location(child, location, reset || i > 0);
                 }
             }
-            Kind::Clone | Kind::Bundle => {
+            Kind::Clone => {
                 for child in children {
                     self.apply_location(child, location, reset);
+                }
+            }
+            Kind::Bundle => {
+                // What runs inside is where its container is.
+                let inner = self.rscs[rsc].inner;
+                for part in children.into_iter().filter(|c| Some(*c) != inner) {
+                    self.apply_location(part, location, reset);
                 }
             }
             Kind::Primitive => {}

@@ -33,7 +33,7 @@ impl Cluster<'_> {
         }
         if let Some(rsc) = a.rsc {
             let r = &self.rscs[rsc];
-            let watches = matches!(a.task, Task::Monitor | Task::Cancel | Task::ClearFailcount);
+            let watches = matches!(a.task, Task::Monitor | Task::Cancel);
             if !r.managed && r.children.is_empty() && !watches {
                 return false;
             }
@@ -43,7 +43,7 @@ impl Cluster<'_> {
         }
         let Some(node) = a.node else { return false };
         let n = &self.nodes[node];
-        if n.kind == NodeKind::Guest || a.task == Task::ClearFailcount {
+        if n.kind == NodeKind::Guest && !n.remote_reset || a.task == Task::ClearFailcount {
             return true;
         }
         n.online

@@ -48,10 +48,10 @@ impl Cluster<'_> {
 
     /// The actions that come first. A collective is waited for until it is done, unless by what is in it.
     fn firsts(&mut self, rsc: RscIx, task: Task, interval: u64, then: End) -> Vec<ActIx> {
-        let asked = task;
         let task = self.completed(rsc, task, then);
-        if task != asked
-            && let Some(told) = self.told_after(rsc, asked)
+        if task.beginning() != task
+            && self.outside(rsc, then)
+            && let Some(told) = self.told_after(rsc, task.beginning())
         {
             return vec![told];
         }
@@ -77,21 +77,21 @@ impl Cluster<'_> {
     }
 
     fn completed(&self, rsc: RscIx, task: Task, then: End) -> Task {
-        if self.rscs[rsc].kind == Kind::Primitive {
+        let r = &self.rscs[rsc];
+        if r.kind == Kind::Primitive || r.kind == Kind::Bundle && self.notifies_inside(rsc) {
+            // That all inside were told is known to the clone inside, not to the bundle.
             return task;
         }
-        let other = match then {
+        if self.outside(rsc, then) { task.completion() } else { task }
+    }
+
+    /// Whether an end is about something that is not inside of a resource.
+    fn outside(&self, rsc: RscIx, end: End) -> bool {
+        let other = match end {
             End::Action(ix) => self.actions[ix].rsc,
             End::Op(rsc, ..) => Some(rsc),
         };
-        let mut at = other;
-        while let Some(r) = at {
-            if r == rsc {
-                return task;
-            }
-            at = self.rscs[r].parent;
-        }
-        task.completion()
+        other.is_none_or(|o| !self.is_within(o, rsc))
     }
 
     /// Orderings with resources that migrate hold for the parts of the migration as well.
@@ -156,7 +156,14 @@ impl Cluster<'_> {
     fn order_probes_as_stops(&mut self, orders: &[Order]) {
         let kept = flag::SAME_NODE | flag::LOAD;
         for order in orders {
-            let End::Op(first, Task::Stop, 0) = order.first else { continue };
+            let first = match order.first {
+                End::Op(first, Task::Stop, 0) => first,
+                End::Action(ix) if self.actions[ix].task == Task::Stop => {
+                    let Some(first) = self.actions[ix].rsc else { continue };
+                    first
+                }
+                _ => continue,
+            };
             if self.rscs[first].kind != Kind::Primitive || order.flags == flag::SERIALIZE {
                 continue;
             }
@@ -164,7 +171,9 @@ impl Cluster<'_> {
                 End::Op(rsc, ..) => Some(rsc),
                 End::Action(ix) => self.actions[ix].rsc,
             };
-            if then_rsc == Some(first) {
+            let down = matches!(order.then, End::Op(_, Task::Stop, _));
+            let around = down && then_rsc.is_some() && then_rsc == self.rscs[first].container;
+            if then_rsc == Some(first) || around {
                 continue;
             }
             let probes = self.find_actions(first, Task::Monitor, 0);
@@ -249,7 +258,8 @@ impl Cluster<'_> {
             };
             if let Some(down) = down.filter(|_| !self.is_within(own, rsc)) {
                 for stop in self.find_actions(rsc, down, 0) {
-                    if !self.actions[stop].optional && !found.contains(&stop) {
+                    let a = &self.actions[stop];
+                    if !a.optional && !a.pseudo && !found.contains(&stop) {
                         found.push(stop);
                     }
                 }

@@ -71,10 +71,19 @@ impl Cluster<'_> {
         sum
     }
 
+    /// Those in a collective that do a task: of a bundle its containers, and what runs inside where they can not.
+    pub(super) fn actors(&self, rsc: RscIx, task: Task) -> Vec<RscIx> {
+        let inside = !matches!(task.beginning(), Task::Start | Task::Stop);
+        match self.rscs[rsc].inner.filter(|_| inside) {
+            Some(clone) => self.rscs[clone].children.clone(),
+            None => self.instances(rsc),
+        }
+    }
+
     fn seen_instances(&mut self, ix: ActIx, clone: RscIx, own: Task, node: Option<NodeIx>) -> Seen {
         let mut sum = Seen { optional: true, runnable: true, migratable: false };
         let mut any = false;
-        for instance in self.rscs[clone].children.clone() {
+        for instance in self.actors(clone, own) {
             let plain = self.rscs[instance].kind == Kind::Primitive;
             let (at, task) = if plain { (node, own.beginning()) } else { (None, own) };
             let Some(action) = self.find_action(instance, task, at) else { continue };

@@ -12,7 +12,8 @@ impl Cluster<'_> {
         let (Some(a), Some(b)) = (self.actions[first].rsc, self.actions[then].rsc) else {
             return false;
         };
-        if a == b || self.rscs[a].kind != Kind::Clone || self.rscs[b].kind != Kind::Clone {
+        let several = |r: RscIx| matches!(self.rscs[r].kind, Kind::Clone | Kind::Bundle);
+        if a == b || !several(a) || !several(b) {
             return false;
         }
         // Going down it is the one that goes first that says so.
@@ -45,7 +46,7 @@ impl Cluster<'_> {
         let first_task = self.base_task(first);
         let then_task = self.actions[then].task;
         let current = matches!(first_task, Task::Stop | Task::Demote);
-        for instance in self.rscs[b].children.clone() {
+        for instance in self.instances(b) {
             let Some(partner) = self.compatible(instance, a, current) else {
                 let blocks = bit == flag::UNRUNNABLE_BLOCKS || bit == flag::THEN_IMPLIES_FIRST;
                 if !current
@@ -58,10 +59,18 @@ impl Cluster<'_> {
                 }
                 continue;
             };
+            let (partner, instance) = self.stand_ins(partner, first_task, instance, then_task);
+            let inside = |r: RscIx| self.replica_of(r).is_some_and(|x| x.child == Some(r));
+            let (first_node, then_node) =
+                (node.filter(|_| !inside(partner)), node.filter(|_| !inside(instance)));
             let one = self
-                .find_action(partner, first_task.for_instance(self.rscs[partner].kind, true), node)
-                .or_else(|| self.find_action(partner, first_task, node));
-            let other = self.find_action(instance, then_task, node);
+                .find_action(
+                    partner,
+                    first_task.for_instance(self.rscs[partner].kind, true),
+                    first_node,
+                )
+                .or_else(|| self.find_action(partner, first_task, first_node));
+            let other = self.find_action(instance, then_task, then_node);
             let (Some(one), Some(other)) = (one, other) else { continue };
             self.link_new(one, other, bit, work);
             let seen = self.seen(one, node);
@@ -70,6 +79,16 @@ impl Cluster<'_> {
             changed.add(Changed { first: c.first, then: c.then });
         }
         changed
+    }
+
+    /// Of a bundle it is what runs inside that is waited for, and that is promoted; all else is up to the container.
+    fn stand_ins(&self, first: RscIx, a: Task, then: RscIx, b: Task) -> (RscIx, RscIx) {
+        let inside =
+            |rsc: RscIx| self.replica_of(rsc).filter(|r| r.container == rsc).and_then(|r| r.child);
+        let first_in = inside(first).filter(|_| a.beginning() != Task::Stop);
+        let then_in =
+            inside(then).filter(|_| matches!(b.beginning(), Task::Promote | Task::Demote));
+        (first_in.unwrap_or(first), then_in.unwrap_or(then))
     }
 
     fn link_new(&mut self, first: ActIx, then: ActIx, flags: u32, work: &mut Work) {
@@ -125,7 +144,7 @@ impl Cluster<'_> {
             self.rscs[rsc].assigned
         };
         let matches = |node: NodeIx| {
-            self.rscs[clone].children.iter().copied().find(|c| {
+            self.instances(clone).into_iter().find(|c| {
                 let role = self.role_of(*c, current);
                 place(*c) == Some(node) && role.active()
             })

@@ -5,5 +5,6 @@
 
 mod apply;
 mod collective;
+mod connection;
 mod interleave;
 mod update;

@@ -342,7 +342,7 @@ impl Cluster<'_> {
                 }
                 let mut changed = self.update_primitive(first, then, seen, filter, bit, work);
                 let task = self.actions[then].task;
-                for instance in self.rscs[rsc].children.clone() {
+                for instance in self.actors(rsc, task) {
                     let at = if self.rscs[instance].kind == Kind::Primitive { node } else { None };
                     let Some(action) = self.find_action(instance, task, at) else { continue };
                     if !self.seen(action, node).runnable {

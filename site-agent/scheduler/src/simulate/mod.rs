@@ -53,6 +53,7 @@ pub fn run(text: String, request: &Request, clock: Moment) -> Result<Outcome, Er
     if request.save_input {
         out.input = doc.write();
     }
+    crate::implied::write_out(&mut doc)?;
     let changes;
     {
         let cluster = crate::unpack::unpack(&doc, now)?;
@@ -89,7 +90,9 @@ pub fn run(text: String, request: &Request, clock: Moment) -> Result<Outcome, Er
     out.failed = played.failed;
     played.write_into(&mut doc);
     if request.save_output {
-        out.output = doc.write();
+        let mut output = doc.clone();
+        crate::implied::take_out(&mut output);
+        out.output = output.write();
     }
     if !request.quiet {
         let after = crate::unpack::unpack(&doc, now)?;

@@ -1,5 +1,7 @@
 //! Resources as text: one line each, and short lists for the instances of clones that are like each other.
 
+mod bundle;
+
 use std::fmt::Write as _;
 
 use tierce_cib::values;
@@ -24,7 +26,8 @@ pub(crate) fn render(c: &Cluster<'_>, rsc: RscIx, depth: usize, out: &mut String
     let r = &c.rscs[rsc];
     match r.kind {
         Kind::Primitive => {
-            if r.removed && r.running_on.is_empty() && r.role <= Role::Stopped {
+            let gone = r.removed && r.running_on.is_empty() && r.role <= Role::Stopped;
+            if gone || crate::implied::is_implied(r.xml) && !r.removed {
                 return;
             }
             line(c, rsc, depth, out);
@@ -40,7 +43,8 @@ pub(crate) fn render(c: &Cluster<'_>, rsc: RscIx, depth: usize, out: &mut String
                 render(c, *child, depth + 1, out);
             }
         }
-        Kind::Clone | Kind::Bundle => clone(c, rsc, depth, out),
+        Kind::Clone => clone(c, rsc, depth, out),
+        Kind::Bundle => bundle::render(c, rsc, depth, out),
     }
 }
 
@@ -75,12 +79,25 @@ fn shown_role(c: &Cluster<'_>, rsc: RscIx) -> &'static str {
 fn line(c: &Cluster<'_>, rsc: RscIx, depth: usize, out: &mut String) {
     let r = &c.rscs[rsc];
     let name = if c.anonymous(rsc) { r.base } else { r.id.as_str() };
-    let _ = write!(out, "{}* {name}\t({}):\t ", indent(depth), agent(c, rsc));
     let place = match r.running_on.as_slice() {
         [] => r.lock.map(|(n, _)| n),
         [one] => Some(*one),
         _ => None,
     };
+    line_at(c, rsc, name, place, depth, out);
+}
+
+/// The line of a resource under a name and at a node.
+fn line_at(
+    c: &Cluster<'_>,
+    rsc: RscIx,
+    name: &str,
+    place: Option<NodeIx>,
+    depth: usize,
+    out: &mut String,
+) {
+    let r = &c.rscs[rsc];
+    let _ = write!(out, "{}* {name}\t({}):\t ", indent(depth), agent(c, rsc));
     let mut words = String::new();
     if r.removed {
         words.push_str("ORPHANED ");
@@ -220,7 +237,11 @@ fn clone(c: &Cluster<'_>, rsc: RscIx, depth: usize, out: &mut String) {
     list(active, started, out);
     if !r.unique {
         let running = c.running_nodes(rsc);
-        let stopped: Vec<NodeIx> = c.nodes.keys().filter(|n| !running.contains(n)).collect();
+        let stopped: Vec<NodeIx> = c
+            .nodes
+            .keys()
+            .filter(|n| !running.contains(n) && !c.nodes[*n].bundled && !c.nodes[*n].removed)
+            .collect();
         let word = if disabled(c, rsc) { "Stopped (disabled)" } else { "Stopped" };
         if r.clone_max as usize > listed {
             list(word, stopped, out);

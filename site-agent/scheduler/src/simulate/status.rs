@@ -59,7 +59,7 @@ fn nodes(c: &Cluster<'_>, out: &mut String) {
             ("online", NodeKind::Guest) => guest_on.push(name),
             ("OFFLINE", NodeKind::Member) => offline.push(name),
             ("OFFLINE", NodeKind::Remote) => remote_off.push(name),
-            ("OFFLINE", NodeKind::Guest) => {}
+            (_, NodeKind::Guest) if !n.online && !n.unclean => {}
             (word, NodeKind::Member) => {
                 let _ = writeln!(special, "    * Node {name}: {word}");
             }

@@ -20,7 +20,11 @@ impl<'a> Cluster<'a> {
         let r = &self.rscs[rsc];
         if r.role.active() && !n.online && !n.maintenance && r.managed {
             let should_fence = match n.kind {
-                NodeKind::Guest => true,
+                NodeKind::Guest => {
+                    self.nodes[node].remote_reset = true;
+                    self.rscs[rsc].failed = true;
+                    true
+                }
                 NodeKind::Remote if self.fencing() => {
                     if n.connection.is_some_and(|c| !self.rscs[c].failed) {
                         self.nodes[node].unseen = true;
@@ -70,12 +74,7 @@ impl<'a> Cluster<'a> {
                     self.rscs[rsc].failed = true;
                 }
             }
-            OnFail::RestartContainer => {
-                self.rscs[rsc].failed = true;
-                if let Some(container) = self.rscs[rsc].container {
-                    self.rscs[container].failed = true;
-                }
-            }
+            OnFail::RestartContainer => self.restart_container_of(rsc),
             OnFail::ResetRemote => self.reset_remote(rsc),
         }
         if self.rscs[rsc].role.active() {

@@ -186,6 +186,11 @@ impl<'a> Cluster<'a> {
         {
             return Ok(Some(rsc));
         }
+        if let Some((_, replica)) = self.replica_inside(node)
+            && let Some(child) = replica.child.filter(|c| self.rscs[*c].base == base)
+        {
+            return Ok(self.anonymous(child).then_some(child));
+        }
         let Some(top) = self.clone_of.get(base).copied() else { return Ok(None) };
         let clone = if self.rscs[top].kind == Kind::Clone { Some(top) } else { None };
         let Some(clone) = clone.filter(|c| !self.rscs[*c].unique) else { return Ok(None) };
@@ -549,13 +554,18 @@ impl<'a> Cluster<'a> {
             // That the agent is not there can not be ignored.
             on_fail = OnFail::Ban;
         }
-        if on_fail == OnFail::Ignore && !not_there {
+        let stopped_with_container = on_fail == OnFail::RestartContainer && entry.task == "stop";
+        if on_fail == OnFail::Ignore && !not_there || stopped_with_container {
             let mut pretend = *entry;
             pretend.rc = entry.target_rc.filter(|t| *t >= 0).unwrap_or(0);
             replay.last_failure = Some(*entry);
             self.success(rsc, node, &pretend, replay);
             self.rscs[rsc].failure_ignored = true;
             self.failed_ops.push((node, rsc, entry.xml));
+            if stopped_with_container {
+                // The end of the container is the end of what is in it.
+                replay.on_fail = replay.on_fail.max(on_fail);
+            }
             return;
         }
         replay.last_failure = Some(*entry);

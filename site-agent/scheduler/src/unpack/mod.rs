@@ -4,6 +4,7 @@
 //! the default of `clone-max`), resources before the status that tells where they run.
 
 mod activity;
+mod connection;
 pub(crate) mod fail_count;
 pub(crate) mod history;
 mod migration;
@@ -75,6 +76,7 @@ pub(crate) fn unpack(doc: &Document, now: Moment) -> Result<Cluster<'_>, Error> 
         blocking_failures: Vec::new(),
         expired_recurring: Vec::new(),
         notices: Vec::new(),
+        stop_needed: Vec::new(),
         dc: None,
     };
     cluster.unpack_nodes(configuration)?;

@@ -2,16 +2,16 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use tierce_cib::ids::Ids;
-use tierce_cib::nvset::{self, Pairs};
+use tierce_cib::nvset::Pairs;
 use tierce_cib::values;
 use tierce_cib::xml::Element;
 
 use crate::Error;
 use crate::arena::NodeIx;
 use crate::cluster::Cluster;
+use crate::implied;
 use crate::model::{Health, Node, NodeKind};
 
 impl<'a> Node<'a> {
@@ -35,6 +35,9 @@ impl<'a> Node<'a> {
             discovery: true,
             remote_reset: false,
             connection: None,
+            bundled: false,
+            was_fenced: false,
+            removed: false,
             attributes: HashMap::new(),
             utilization: HashMap::new(),
             running: Vec::new(),
@@ -72,12 +75,22 @@ impl<'a> Cluster<'a> {
             list.push((Node::new(id.into(), name.into(), kind), Some(xml)));
         }
         if let Some(resources) = configuration.and_then(|c| c.child("resources")) {
-            for (name, kind) in remote_names(resources, &self.ids) {
+            for (name, kind, bundled) in remote_names(resources) {
                 if let Some((node, _)) = list.iter_mut().find(|(n, _)| n.name == name) {
                     node.kind = kind;
+                    node.bundled = bundled;
                 } else {
-                    list.push((Node::new(name.clone(), name, kind), None));
+                    let mut node = Node::new(name.into(), name.into(), kind);
+                    node.bundled = bundled;
+                    list.push((node, None));
                 }
+            }
+        }
+        for (name, kind) in self.removed_names(configuration) {
+            if list.iter().all(|(n, _)| n.name != name) {
+                let mut node = Node::new(name.into(), name.into(), kind);
+                node.removed = true;
+                list.push((node, None));
             }
         }
         list.sort_by(|a, b| natural(&a.0.name, &b.0.name));
@@ -85,6 +98,32 @@ impl<'a> Cluster<'a> {
             self.add_node(node, xml);
         }
         Ok(())
+    }
+
+    /// Nodes whose connections are only in the histories.
+    fn removed_names(&self, configuration: Option<Element<'a>>) -> Vec<(&'a str, NodeKind)> {
+        let status = self.doc.root().child("status");
+        let resources = configuration.and_then(|c| c.child("resources"));
+        let configured: HashSet<&str> =
+            resources.iter().flat_map(|r| r.descendants()).filter_map(Element::id).collect();
+        let mut found: Vec<(&'a str, NodeKind)> = Vec::new();
+        for e in status
+            .iter()
+            .flat_map(|s| s.children_named("node_state"))
+            .flat_map(|s| s.children_named("lrm"))
+            .flat_map(|l| l.children_named("lrm_resources"))
+            .flat_map(|l| l.children_named("lrm_resource"))
+        {
+            let is = |name: &str, word: &str| e.attr(name) == Some(word);
+            let remote = is("class", "ocf") && is("provider", "pacemaker") && is("type", "remote");
+            let Some(id) = e.id().filter(|id| remote && !configured.contains(id)) else { continue };
+            let kind =
+                if e.attr("container").is_some() { NodeKind::Guest } else { NodeKind::Remote };
+            if found.iter().all(|(name, _)| *name != id) {
+                found.push((id, kind));
+            }
+        }
+        found
     }
 
     fn add_node(&mut self, mut node: Node<'a>, xml: Option<Element<'a>>) {
@@ -150,25 +189,24 @@ impl<'a> Cluster<'a> {
     }
 }
 
-/// Names of the nodes that resources bring: remote connections and `remote-node` of containers.
-fn remote_names<'a>(resources: Element<'a>, ids: &Ids<'a>) -> Vec<(Cow<'a, str>, NodeKind)> {
+/// Names of the nodes that resources bring, what kind they are, and whether they are inside of a bundle.
+fn remote_names(resources: Element<'_>) -> Vec<(&str, NodeKind, bool)> {
+    let templates: HashMap<&str, Element<'_>> =
+        resources.children_named("template").filter_map(|t| Some((t.id()?, t))).collect();
     let mut found = Vec::new();
     for e in resources.descendants().filter(|e| e.name() == "primitive") {
         let Some(id) = e.id() else { continue };
-        if e.attr("provider") == Some("pacemaker")
-            && e.attr("type") == Some("remote")
-            && e.attr("class") == Some("ocf")
-        {
-            found.push((Cow::Borrowed(id), NodeKind::Remote));
+        let template = e.attr("template").and_then(|t| templates.get(t).copied());
+        let is = |name: &str, word: &str| {
+            e.attr(name).or_else(|| template.and_then(|t| t.attr(name))) == Some(word)
+        };
+        if !(is("class", "ocf") && is("provider", "pacemaker") && is("type", "remote")) {
             continue;
         }
-        for set in e.children_named("meta_attributes").filter_map(|set| ids.resolve(set)) {
-            for (name, value) in nvset::pairs_of(set, ids) {
-                if name == "remote-node" && value != id {
-                    found.push((Cow::Borrowed(value), NodeKind::Guest));
-                }
-            }
-        }
+        let guest = implied::own_meta(e, "container").is_some();
+        let kind = if guest { NodeKind::Guest } else { NodeKind::Remote };
+        let bundled = e.parent().is_some_and(|p| p.name() == implied::REPLICA);
+        found.push((id, kind, bundled));
     }
     found
 }

@@ -117,9 +117,9 @@ impl<'a> Cluster<'a> {
             return if task == "start" { OnFail::Restart } else { OnFail::ResetRemote };
         }
         match task {
+            _ if r.container.is_some() && task != "start" => OnFail::RestartContainer,
             "stop" if self.fencing() => OnFail::Fence,
             "stop" => OnFail::Block,
-            _ if r.container.is_some() && task != "start" => OnFail::RestartContainer,
             _ => OnFail::Restart,
         }
     }

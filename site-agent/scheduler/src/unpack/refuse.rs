@@ -18,20 +18,10 @@ impl<'a> Cluster<'a> {
             })
         };
         for e in resources.descendants() {
-            match e.name() {
-                "bundle" => return refuse("bundles", e),
-                "primitive" | "template" if is_remote(e) => return refuse("remote nodes", e),
-                _ => {}
-            }
             for set in e.children_named("meta_attributes").filter_map(|set| self.ids.resolve(set)) {
                 for (name, value) in nvset::pairs_of(set, &self.ids) {
-                    match name {
-                        "remote-node" => return refuse("guest nodes", e),
-                        "container" => return refuse("resources in containers", e),
-                        "requires" | "provides" if value == "unfencing" => {
-                            return refuse("unfencing", e);
-                        }
-                        _ => {}
+                    if matches!(name, "requires" | "provides") && value == "unfencing" {
+                        return refuse("unfencing", e);
                     }
                 }
             }
@@ -44,10 +34,4 @@ impl<'a> Cluster<'a> {
         }
         Ok(())
     }
-}
-
-fn is_remote(e: Element<'_>) -> bool {
-    e.attr("class") == Some("ocf")
-        && e.attr("provider") == Some("pacemaker")
-        && e.attr("type") == Some("remote")
 }

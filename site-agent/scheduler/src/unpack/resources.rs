@@ -35,7 +35,7 @@ impl<'a> Cluster<'a> {
             section.children_named("template").filter_map(|t| t.id().map(|id| (id, t))).collect();
         for xml in section.children() {
             match xml.name() {
-                "primitive" | "group" | "clone" | "master" => {
+                "primitive" | "group" | "clone" | "master" | "bundle" => {
                     let rsc = self.make(xml, None, None, &templates)?;
                     self.top.push(rsc);
                 }
@@ -49,7 +49,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Makes a resource and all that is in it.
-    pub(super) fn make(
+    pub(crate) fn make(
         &mut self,
         xml: Element<'a>,
         parent: Option<RscIx>,
@@ -60,6 +60,7 @@ impl<'a> Cluster<'a> {
         let kind = match xml.name() {
             "group" => Kind::Group,
             "clone" | "master" => Kind::Clone,
+            "bundle" => Kind::Bundle,
             _ => Kind::Primitive,
         };
         let template = xml.attr("template").and_then(|t| templates.get(t).copied());
@@ -110,7 +111,8 @@ impl<'a> Cluster<'a> {
                 }
             }
             Kind::Clone => self.make_instances(ix, templates)?,
-            Kind::Primitive | Kind::Bundle => {}
+            Kind::Bundle => self.make_replicas(ix, templates)?,
+            Kind::Primitive => {}
         }
         Ok(ix)
     }
@@ -194,7 +196,16 @@ impl<'a> Cluster<'a> {
             discover: Discover::Always,
             count: 0,
         };
-        vec![place; self.nodes.len()]
+        let mut row = vec![place; self.nodes.len()];
+        for node in self.nodes.keys().filter(|n| self.nodes[*n].removed) {
+            row[node.0 as usize].listed = false;
+        }
+        for node in self.nodes.keys().filter(|n| self.nodes[*n].bundled) {
+            // Only what a bundle brings runs inside of it.
+            row[node.0 as usize].score = -INFINITY;
+            row[node.0 as usize].discover = Discover::Never;
+        }
+        row
     }
 
     fn meta(&self, rsc: &mut Resource<'a>) {
@@ -250,8 +261,9 @@ impl<'a> Cluster<'a> {
             _ => MultipleActive::StopStart,
         };
         rsc.stop_unexpected = rsc.multiple_active == MultipleActive::StopUnexpected;
-        let is_remote = rsc.class == "ocf" && rsc.provider == "pacemaker" && rsc.agent == "remote";
-        rsc.allow_migrate = flag("allow-migrate", is_remote);
+        // A connection to a remote node moves without a stop of all that runs there; that of a guest goes with the guest.
+        let remote = rsc.is_connection();
+        rsc.allow_migrate = flag("allow-migrate", remote && get("container").is_none());
         rsc.fence_device = rsc.class == "stonith";
         rsc.requires = self.requires(rsc, get("requires"));
         if rsc.kind == Kind::Clone {
@@ -262,8 +274,10 @@ impl<'a> Cluster<'a> {
                     .map(|n| n.clamp(0, MAX_INSTANCES) as u32)
             };
             rsc.clone_node_max = number("clone-node-max", "clone_node_max").unwrap_or(1);
-            rsc.clone_max =
-                number("clone-max", "clone_max").unwrap_or_else(|| self.nodes.len().max(1) as u32);
+            rsc.clone_max = number("clone-max", "clone_max").unwrap_or_else(|| {
+                let known = self.nodes.keys().filter(|n| !self.nodes[*n].removed).count();
+                known.max(1) as u32
+            });
             rsc.clone_min = number("clone-min", "clone-min").unwrap_or(0);
             rsc.unique = flag("globally-unique", rsc.clone_node_max > 1);
             if !rsc.unique {
@@ -287,7 +301,7 @@ impl<'a> Cluster<'a> {
 
     fn requires(&self, rsc: &Resource<'a>, word: Option<&str>) -> Requires {
         let fencing = self.options.fencing_enabled;
-        let default = if rsc.fence_device {
+        let default = if rsc.fence_device || rsc.is_connection() {
             Requires::Quorum
         } else if fencing {
             Requires::Fencing
@@ -334,15 +348,20 @@ impl<'a> Cluster<'a> {
             if r.kind != Kind::Primitive || r.instance.is_some_and(|n| n > 0) {
                 continue;
             }
-            if r.class == "ocf"
-                && r.provider == "pacemaker"
-                && r.agent == "remote"
+            let container = r.meta.get("container").and_then(|c| self.rsc_by_id.get(c));
+            if let Some(container) = container.copied().filter(|c| *c != ix) {
+                self.rscs[ix].container = Some(container);
+                self.rscs[container].fillers.push(ix);
+            }
+            let r = &self.rscs[ix];
+            if r.is_connection()
                 && let Some(node) = self.node_by_name.get(r.base).copied()
             {
                 self.rscs[ix].remote_node = Some(node);
                 self.nodes[node].connection = Some(ix);
             }
         }
+        self.link_replicas();
     }
 }
 
@@ -357,6 +376,11 @@ impl<'a> Resource<'a> {
     pub(crate) fn agent(&self) -> Agent<'a> {
         let provider = (!self.provider.is_empty()).then_some(self.provider);
         Agent { class: self.class, provider, kind: self.agent }
+    }
+
+    /// Whether it is the connection to a remote executor.
+    pub(crate) fn is_connection(&self) -> bool {
+        self.class == "ocf" && self.provider == "pacemaker" && self.agent == "remote"
     }
 
     /// A resource before its meta-attributes are known.
@@ -414,6 +438,8 @@ impl<'a> Resource<'a> {
             fillers: Vec::new(),
             remote_node: None,
             exclusive_discover: false,
+            replicas: Vec::new(),
+            inner: None,
             lock: None,
             role: Role::Stopped,
             next_role: Role::Unknown,

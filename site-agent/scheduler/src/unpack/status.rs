@@ -40,21 +40,15 @@ impl<'a> Cluster<'a> {
             if self.nodes[node].kind == NodeKind::Member {
                 self.judge(node, xml);
             }
+            if self.nodes[node].is_remote() && values::is_true(xml.attr("node_in_maintenance")) {
+                self.nodes[node].maintenance = true;
+            }
+            self.nodes[node].was_fenced = values::is_true(xml.attr("node_fenced"));
             known.push((node, xml));
         }
         self.mark_quorum_losers();
         self.judge_health();
-        let fencing = self.fencing();
-        let mut later = Vec::new();
-        for (node, xml) in known {
-            let n = &self.nodes[node];
-            if n.is_remote() {
-                later.push((node, xml));
-            } else if n.online || fencing {
-                self.unpack_histories(node, xml)?;
-            }
-        }
-        self.judge_remotes(&later)?;
+        self.read_histories(&known)?;
         self.after_histories();
         Ok(())
     }
@@ -133,9 +127,7 @@ impl<'a> Cluster<'a> {
         let terminate = self.node_attribute(node, "terminate").is_some_and(|w| {
             values::boolean(w).unwrap_or_else(|| values::leading_integer(w).is_some_and(|n| n > 0))
         });
-        let shutdown = self.node_attribute(node, "shutdown").is_some_and(|w| {
-            values::leading_integer(w).map_or(values::boolean(w) == Some(true), |n| n != 0)
-        });
+        let shutdown = self.asked_to_shut_down(node);
         let n = &mut self.nodes[node];
         n.expected_up = expected_up;
         n.shutdown = shutdown;
@@ -197,20 +189,25 @@ impl<'a> Cluster<'a> {
         }
     }
 
+    /// Whether a node is asked to shut down.
+    pub(super) fn asked_to_shut_down(&self, node: NodeIx) -> bool {
+        self.node_attribute(node, "shutdown").is_some_and(|w| {
+            values::leading_integer(w).map_or(values::boolean(w) == Some(true), |n| n != 0)
+        })
+    }
+
     /// Marks a node for fencing; the first reason stays.
     pub(crate) fn doom(&mut self, node: NodeIx, reason: &str) {
-        let n = &mut self.nodes[node];
-        if n.kind == NodeKind::Guest {
-            n.remote_reset = true;
-            let connection = n.connection;
-            if let Some(container) = connection.and_then(|c| self.rscs[c].container)
-                && !self.rscs[container].failed
-                && self.rscs[container].managed
-            {
-                self.rscs[container].failed = true;
-            }
+        if self.nodes[node].kind == NodeKind::Guest {
+            return self.doom_guest(node);
+        }
+        let unmanaged = self.nodes[node].connection.is_some_and(|c| !self.rscs[c].managed);
+        if unmanaged {
+            // What nobody manages is not fenced.
+            return;
         }
         let n = &mut self.nodes[node];
+        n.remote_reset |= n.kind == NodeKind::Remote;
         n.unclean = true;
         if n.fence_reason.is_none() {
             n.fence_reason = Some(reason.to_owned());
@@ -236,65 +233,6 @@ impl<'a> Cluster<'a> {
     /// Whether nodes can be counted on to reset themselves.
     pub(crate) fn watchdog(&self) -> bool {
         self.options.have_watchdog && self.options.watchdog_timeout > 0
-    }
-
-    fn judge_remotes(&mut self, later: &[(NodeIx, Element<'a>)]) -> Result<(), Error> {
-        for (node, _) in later {
-            self.judge_remote(*node);
-        }
-        for (node, xml) in later {
-            if self.nodes[*node].online || self.fencing() {
-                self.unpack_histories(*node, *xml)?;
-            }
-        }
-        let seen: Vec<NodeIx> = later.iter().map(|(n, _)| *n).collect();
-        for node in self.nodes.keys() {
-            if self.nodes[node].is_remote() && !seen.contains(&node) {
-                self.judge_remote(node);
-            }
-        }
-        Ok(())
-    }
-
-    /// A remote node is online while its connection is up.
-    fn judge_remote(&mut self, node: NodeIx) {
-        let Some(connection) = self.nodes[node].connection else {
-            self.nodes[node].online = false;
-            return;
-        };
-        let container = self.rscs[connection].container;
-        let c = &self.rscs[connection];
-        let container_up = container.is_none_or(|x| self.rscs[x].role == Role::Started);
-        let container_failed = container.is_some_and(|x| self.rscs[x].failed);
-        let host = c.running_on.first().copied();
-        let mut online = c.role == Role::Started && container_up;
-        if c.role == Role::Started && c.next_role == Role::Stopped {
-            self.nodes[node].shutdown = true;
-        }
-        let n = &mut self.nodes[node];
-        n.unseen = false;
-        if container_failed || (container.is_none() && c.failed) {
-            online = false;
-            if container_failed {
-                n.remote_reset = true;
-            }
-        }
-        if c.role == Role::Stopped || container.is_some_and(|x| self.rscs[x].role == Role::Stopped)
-        {
-            online = false;
-            self.nodes[node].remote_reset = false;
-        }
-        if let Some(host) = host
-            && self.rscs[connection].running_on.len() == 1
-            && self.nodes[host].unclean
-        {
-            // Its host is being fenced: nobody knows what it does.
-        }
-        let n = &mut self.nodes[node];
-        n.online = online;
-        if !n.unclean {
-            n.unclean = false;
-        }
     }
 
     fn after_histories(&mut self) {

@@ -29,7 +29,7 @@ pub(crate) struct Cluster<'a> {
     pub options: Options<'a>,
     /// Whether this partition has quorum.
     pub quorate: bool,
-    /// Whether a fence device is configured.
+    /// Whether there is a fence device, or a watchdog in its place.
     pub has_fencing: bool,
     /// Nodes in the order of their names.
     pub nodes: Arena<NodeIx, Node<'a>>,

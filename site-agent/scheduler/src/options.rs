@@ -40,8 +40,6 @@ pub(crate) struct Options<'a> {
     pub fencing_enabled: bool,
     /// `fencing-action`.
     pub fencing_action: &'a str,
-    /// `fencing-watchdog-timeout`, milliseconds.
-    pub watchdog_timeout: u64,
     /// `have-watchdog`.
     pub have_watchdog: bool,
     /// `startup-fencing`.
@@ -92,7 +90,6 @@ impl<'a> Options<'a> {
         Self {
             fencing_enabled,
             fencing_action: if action == "poweroff" { "off" } else { action },
-            watchdog_timeout: span(&["fencing-watchdog-timeout", "stonith-watchdog-timeout"], 0),
             have_watchdog: flag(&["have-watchdog"], false),
             startup_fencing: flag(&["startup-fencing", "startup_fencing"], true),
             concurrent_fencing: flag(&["concurrent-fencing"], true),

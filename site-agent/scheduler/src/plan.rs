@@ -26,6 +26,7 @@ pub fn schedule(doc: &mut Document, now: Moment) -> Result<Plan<'_>, Error> {
 pub(crate) fn decide(mut cluster: Cluster<'_>) -> Result<Plan<'_>, Error> {
     cluster.apply_health();
     cluster.unpack_constraints();
+    cluster.hold_without_fencing();
     cluster.colocate_group_members();
     cluster.apply_node_criteria();
     cluster.relate_containers();

@@ -18,7 +18,7 @@ impl Cluster<'_> {
                     .all(|h| self.nodes[*h].online || self.can_fence(*h))
             });
         }
-        if !self.fencing() || !(self.has_fencing || self.watchdog()) {
+        if !self.fencing() || !self.has_fencing {
             return false;
         }
         if self.quorate || self.options.no_quorum == NoQuorum::Ignore {

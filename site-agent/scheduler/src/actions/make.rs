@@ -14,6 +14,11 @@ pub(crate) fn op_key(id: &str, task: Task, interval: u64) -> String {
     format!("{id}_{}_{interval}", task.word())
 }
 
+/// Whether a task makes something active.
+fn begins(task: Task) -> bool {
+    matches!(task, Task::Start | Task::Promote | Task::MigrateTo)
+}
+
 impl<'a> Cluster<'a> {
     /// An action with no flags against it.
     pub(crate) fn blank(key: impl Into<Cow<'a, str>>, task: Task) -> Action<'a> {
@@ -160,6 +165,10 @@ impl<'a> Cluster<'a> {
             action.runnable = false;
             return;
         }
+        if self.start_disabled() && self.rscs[rsc].managed && begins(action.task) {
+            action.runnable = false;
+            return;
+        }
         if self.needs(rsc, action.task) == Requires::Nothing {
             if self.nodes[node].kind == NodeKind::Guest && !self.can_fence(node) {
                 // Its host can neither be asked nor fenced.
@@ -196,10 +205,7 @@ impl<'a> Cluster<'a> {
 
     /// What an operation needs before it may run.
     pub(crate) fn needs(&self, rsc: RscIx, task: Task) -> Requires {
-        match task {
-            Task::Start | Task::Promote | Task::MigrateTo => self.rscs[rsc].requires,
-            _ => Requires::Nothing,
-        }
+        if begins(task) { self.rscs[rsc].requires } else { Requires::Nothing }
     }
 
     /// Options of the operation that an action is.

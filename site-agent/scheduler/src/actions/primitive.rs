@@ -84,7 +84,9 @@ impl Cluster<'_> {
                 self.rscs[rsc].allow_migrate = false;
             }
         }
-        if self.rscs[rsc].start_pending && current.is_some() {
+        let stays = current.is_some() && current == next;
+        if self.rscs[rsc].start_pending && stays && self.rscs[rsc].next_role > Role::Stopped {
+            // It is in flight: to ask for it again does no harm, and others may wait for it.
             let start = self.op(rsc, Task::Start, 0, current, true);
             self.actions[start].shown = true;
         }

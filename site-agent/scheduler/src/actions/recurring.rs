@@ -184,7 +184,8 @@ impl<'a> Cluster<'a> {
                 .into_iter()
                 .filter(|a| self.actions[*a].node == Some(node))
                 .collect();
-            for probe in probes {
+            let managed = self.rscs[rsc].managed;
+            for probe in probes.into_iter().filter(|_| managed) {
                 self.order(
                     End::Action(probe),
                     End::Action(mon),

@@ -111,7 +111,7 @@ impl Cluster<'_> {
             self.rscs[rsc].next_role = role;
             return;
         }
-        if self.options.stop_all && !r.fence_device {
+        if self.options.stop_all {
             self.set_assignment(rsc, None, true, true);
             return;
         }

@@ -274,7 +274,7 @@ impl<'a> Cluster<'a> {
         if !managed {
             return (self.role_of(instance, true) == Role::Promoted).then_some(node);
         }
-        if r.priority < 0 || self.ticket_denies_promotion(instance) {
+        if r.priority < 0 || self.ticket_denies(instance) {
             return None;
         }
         let container = self.nodes[node].connection.and_then(|c| self.rscs[c].container);

@@ -5,6 +5,7 @@
 
 pub(crate) mod colocation;
 pub(crate) mod health;
+pub(crate) mod hold;
 pub(crate) mod location;
 pub(crate) mod ordering;
 pub(crate) mod sets;

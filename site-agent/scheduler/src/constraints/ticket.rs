@@ -112,8 +112,8 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// Whether the tickets of a resource forbid to promote it.
-    pub(crate) fn ticket_denies_promotion(&self, mut rsc: RscIx) -> bool {
+    /// Whether a resource needs a ticket that is missing or aside.
+    pub(crate) fn ticket_denies(&self, mut rsc: RscIx) -> bool {
         loop {
             let denied = self.rscs[rsc].tickets.iter().any(|t| {
                 let state =

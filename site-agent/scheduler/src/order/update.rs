@@ -74,6 +74,12 @@ impl Cluster<'_> {
         for ix in self.actions.keys() {
             work.push(ix);
         }
+        for ix in self.actions.keys() {
+            // Some could never run, and nothing changes that.
+            if !self.actions[ix].optional {
+                self.block_dependents(ix, &mut work);
+            }
+        }
         // Flags change at most a few times each.
         let mut budget = LOOKS_PER_ACTION * (self.actions.len() + 10);
         while let Some(then) = work.pop() {

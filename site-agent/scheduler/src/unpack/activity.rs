@@ -38,9 +38,8 @@ impl<'a> Cluster<'a> {
                 self.doom(node, &reason);
             }
         }
-        let stop_failed = replay.last_failure.is_some_and(|e| e.task == "stop");
         if on_fail == OnFail::Fence
-            && stop_failed
+            && replay.stop_hopeless
             && !self.nodes[node].is_remote()
             && !self.can_fence(node)
         {

@@ -103,6 +103,10 @@ impl<'a> Cluster<'a> {
             return None;
         }
         let r = &self.rscs[rsc];
+        if r.failure_ignored {
+            // To ignore a failure is not to count it either.
+            return None;
+        }
         let count = self.fail_count(rsc, node, true);
         if count <= 0 {
             return None;

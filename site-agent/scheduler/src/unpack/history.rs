@@ -104,6 +104,8 @@ impl<'a> Entry<'a> {
 pub(super) struct Replay<'a> {
     pub(super) on_fail: OnFail,
     pub(super) last_failure: Option<Entry<'a>>,
+    /// A stop failed in a way that another one will as well.
+    pub(super) stop_hopeless: bool,
 }
 
 impl<'a> Cluster<'a> {
@@ -149,7 +151,8 @@ impl<'a> Cluster<'a> {
         }
         let saved = self.rscs[rsc].role;
         self.rscs[rsc].role = Role::Unknown;
-        let mut replay = Replay { on_fail: OnFail::Ignore, last_failure: None };
+        let mut replay =
+            Replay { on_fail: OnFail::Ignore, last_failure: None, stop_hopeless: false };
         for entry in &entries {
             self.replay(rsc, node, entry, &mut replay);
         }
@@ -571,6 +574,7 @@ impl<'a> Cluster<'a> {
         replay.last_failure = Some(*entry);
         self.failed_ops.push((node, rsc, entry.xml));
         replay.on_fail = replay.on_fail.max(on_fail);
+        replay.stop_hopeless |= entry.task == "stop" && outcome == Outcome::FailedHard;
         match entry.task {
             "stop" => self.ban(rsc, node, "__stop_fail__"),
             "migrate_to" => self.migrate_to_failed(rsc, node, entry),

@@ -42,14 +42,15 @@ pub(crate) fn unpack(doc: &Document, now: Moment) -> Result<Cluster<'_>, Error> 
     let raw = configuration
         .and_then(|c| c.child("crm_config"))
         .map_or_else(Pairs::default, |config| Pairs::of(config, "cluster_property_set", &ids, &at));
+    let options = Options::new(raw);
     let mut cluster = Cluster {
         doc,
         ids,
         now,
         next_change: next,
-        options: Options::new(raw),
+        has_fencing: options.have_watchdog,
+        options,
         quorate: values::is_true(root.attr("have-quorum")),
-        has_fencing: false,
         nodes: Arena::default(),
         node_by_name: HashMap::new(),
         node_by_id: HashMap::new(),

@@ -220,7 +220,7 @@ impl<'a> Cluster<'a> {
             return;
         }
         let panic = values::is_true(self.doc.root().attr("no-quorum-panic"));
-        if !panic || !(self.has_fencing || self.watchdog()) {
+        if !panic || !self.has_fencing {
             return;
         }
         for node in self.nodes.keys() {
@@ -228,11 +228,6 @@ impl<'a> Cluster<'a> {
                 self.doom(node, "cluster does not have quorum");
             }
         }
-    }
-
-    /// Whether nodes can be counted on to reset themselves.
-    pub(crate) fn watchdog(&self) -> bool {
-        self.options.have_watchdog && self.options.watchdog_timeout > 0
     }
 
     fn after_histories(&mut self) {

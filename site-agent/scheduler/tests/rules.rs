@@ -276,3 +276,117 @@ fn a_date_without_an_offset_is_local_time() {
     assert!(starts_with(&role("x", rule, "Stopped"), now()));
     assert!(!starts_with(&role("x", rule, "Stopped"), east));
 }
+
+/// A primitive with the fence device that a cluster needs before it begins anything.
+fn with_device(resources: &str) -> String {
+    format!(r#"{resources}<primitive id="f" class="stonith" type="fence_x"/>"#)
+}
+
+fn no_device() -> String {
+    device(&probed("f"))
+}
+
+#[test]
+fn without_anything_to_fence_with_nothing_begins_and_nothing_moves() {
+    let standby = |options: &str| {
+        let ban = r#"<rsc_location id="l" rsc="b" node="n1" score="-INFINITY"/>"#;
+        let status = [&*(probed("a") + &runs("b")), &*(probed("a") + &probed("b"))];
+        let resources = primitive("a") + &primitive("b");
+        executed(&simulate(cluster(options, &resources, ban, status, &[]), &[]))
+    };
+    assert_eq!(standby(""), Vec::<String>::new());
+    assert!(standby(&no_fencing()).contains(&"Resource action: a start on n1".to_owned()));
+    let watchdog = standby(&option("have-watchdog", "true"));
+    assert!(watchdog.contains(&"Resource action: b start on n2".to_owned()), "{watchdog:?}");
+}
+
+#[test]
+fn without_anything_to_fence_with_what_is_not_known_is_still_found_out() {
+    let done = executed(&simulate(cluster("", &primitive("a"), "", ["", ""], &[]), &[]));
+    assert_eq!(done, ["Resource action: a monitor on n1", "Resource action: a monitor on n2"]);
+}
+
+#[test]
+fn a_lost_ticket_ends_what_needs_it_and_what_is_in_the_way_even_without_anything_to_fence_with() {
+    let constraints = r#"<rsc_ticket id="t" rsc="a" ticket="T" loss-policy="stop"/>
+<rsc_order id="x" first="a" then="b"/>"#;
+    let resources = primitive("a") + &primitive("b") + &primitive("c");
+    let status =
+        [&*(runs("a") + &runs("b") + &runs("c")), &*(probed("a") + &probed("b") + &probed("c"))];
+    let done = executed(&simulate(cluster("", &resources, constraints, status, &[]), &[]));
+    assert_eq!(done, ["Resource action: b stop on n1", "Resource action: a stop on n1"]);
+}
+
+#[test]
+fn a_fence_device_stops_with_all_resources() {
+    let status = [&*device(&runs("f")), &*no_device()];
+    let cib = cluster(&option("stop-all-resources", "true"), &with_device(""), "", status, &[]);
+    assert_eq!(executed(&simulate(cib, &[])), ["Resource action: f stop on n1"]);
+}
+
+/// A history that ends with a start in flight.
+fn starting(id: &str) -> String {
+    let start = history(id, &[("start", 193, 0)]);
+    start
+        .replace(r#"op-status="0""#, r#"op-status="-1""#)
+        .replace(r#"call-id="1""#, r#"call-id="-1""#)
+}
+
+#[test]
+fn a_start_in_flight_is_asked_for_again_where_the_resource_stays_and_only_there() {
+    let status = || [starting("a"), probed("a")];
+    let run = |constraints: &str| {
+        let [n1, n2] = status();
+        let cib = cluster(&no_fencing(), &primitive("a"), constraints, [&n1, &n2], &[]);
+        executed(&simulate(cib, &[]))
+    };
+    assert_eq!(run(""), ["Resource action: a start on n1"]);
+    let away = run(r#"<rsc_location id="l" rsc="a" node="n1" score="-INFINITY"/>"#);
+    assert_eq!(away, ["Resource action: a stop on n1", "Resource action: a start on n2"]);
+}
+
+#[test]
+fn a_failure_that_is_ignored_bans_from_nowhere() {
+    let op = r#"<operations><op id="s" name="stop" interval="0" on-fail="ignore"/></operations>"#;
+    let resource = with_meta(op);
+    let failed = history("a", &[("start", 0, 0), ("stop", 1, 0)]);
+    let count = r#"</lrm_resources></lrm><transient_attributes id="1"><instance_attributes id="i">
+<nvpair id="fc" name="fail-count-a#stop_0" value="INFINITY"/></instance_attributes></transient_attributes></node_state>"#;
+    let cib = cluster(&no_fencing(), &resource, "", [&*failed, &*probed("a")], &[]);
+    let cib = cib.replacen("</lrm_resources></lrm></node_state>", count, 1);
+    assert_eq!(executed(&simulate(cib, &[])), ["Resource action: a start on n1"]);
+}
+
+#[test]
+fn what_comes_up_asks_nothing_to_go_down_for_a_stop_that_comes_first() {
+    let order = r#"<rsc_order id="x" first="a" first-action="stop" then="b" then-action="start"/>"#;
+    let resources = primitive("a") + &primitive("b");
+    let status = [&*(probed("a") + &runs("b")), &*(probed("a") + &probed("b"))];
+    let stay = r#"<rsc_location id="l" rsc="b" node="n1" score="100"/>"#;
+    let cib = cluster(&no_fencing(), &resources, &format!("{order}{stay}"), status, &[]);
+    assert_eq!(executed(&simulate(cib, &[])), ["Resource action: a start on n1"]);
+}
+
+#[test]
+fn a_device_on_a_lost_node_is_not_restarted_where_it_runs_as_well() {
+    let status = [&*device(&runs("f")), &*device(&runs("f"))];
+    let done = executed(&simulate(cluster("", &with_device(""), "", status, &["n2"]), &[]));
+    assert_eq!(done, ["Fencing n2 (reboot)"]);
+}
+
+#[test]
+fn what_fencing_ends_is_not_held_by_a_dependent_that_nobody_manages() {
+    let order = r#"<rsc_order id="x" first="a" then="b"/>"#;
+    let unmanaged = primitive("b").replace(
+        "/>",
+        r#"><meta_attributes id="m"><nvpair id="m-1" name="is-managed" value="false"/></meta_attributes></primitive>"#,
+    );
+    let status =
+        [&*(runs("a") + &probed("b") + &no_device()), &*(probed("a") + &runs("b") + &no_device())];
+    let resources = with_device(&(primitive("a") + &unmanaged));
+    let done = executed(&simulate(cluster("", &resources, order, status, &["n1"]), &[]));
+    assert!(
+        position(&done, "Fencing n1 (reboot)") < position(&done, "Resource action: a start on n2"),
+        "{done:?}"
+    );
+}

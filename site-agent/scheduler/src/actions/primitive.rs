@@ -3,7 +3,7 @@
 use crate::action::{End, Task, flag};
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
-use crate::model::{Kind, Role};
+use crate::model::{Kind, Requires, Role};
 
 /// One step between two roles.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,7 +74,7 @@ impl Cluster<'_> {
                 self.rscs[rsc].allow_migrate = false;
                 need_stop = true;
             }
-        } else if running.len() > 1 {
+        } else if self.counted_active(rsc) > 1 {
             let r = &self.rscs[rsc];
             if r.managed {
                 let expected = r.stop_unexpected && next.is_some_and(|n| running.contains(&n));
@@ -148,16 +148,24 @@ impl Cluster<'_> {
             return Some(n);
         }
         // Of several, one that can be reached comes first.
-        let good = |n: &&NodeIx| self.nodes[**n].online && !self.nodes[**n].unclean;
-        if r.running_on.len() > 1
-            && matches!(
-                r.requires,
-                crate::model::Requires::Nothing | crate::model::Requires::Quorum
-            )
-        {
-            return r.running_on.iter().find(good).or(r.running_on.first()).copied();
+        if r.running_on.len() > 1 && r.requires <= Requires::Quorum {
+            return r.running_on.iter().find(|n| self.sound(**n)).or(r.running_on.first()).copied();
         }
         r.running_on.first().copied()
+    }
+
+    fn sound(&self, node: NodeIx) -> bool {
+        self.nodes[node].online && !self.nodes[node].unclean
+    }
+
+    /// On how many nodes it counts as active. What does not wait for fencing does not mind where a node
+    /// that is to be fenced has it.
+    fn counted_active(&self, rsc: RscIx) -> usize {
+        let r = &self.rscs[rsc];
+        if r.requires > Requires::Quorum {
+            return r.running_on.len();
+        }
+        r.running_on.iter().filter(|n| self.sound(**n)).count()
     }
 
     fn bring_down_and_up(

@@ -118,8 +118,10 @@ impl<'a> Cluster<'a> {
         }
         if let (Some(undo_first), Some(undo_then)) = (first_task.inverse(), then_task.inverse()) {
             let mut backward = flags(kind, undo_then, Symmetry::Backward);
-            if minimum > 0 {
-                // While enough instances run, none of those that follow has to go down for one of them.
+            let up = matches!(undo_first, Task::Start | Task::Promote);
+            if minimum > 0 || up {
+                // While enough instances run, none of those that follow has to go down for one of them; and
+                // what comes up asks nothing to go down for it.
                 backward &= flag::ORDERED;
             }
             self.order(End::Op(then, undo_then, 0), End::Op(first, undo_first, 0), backward);

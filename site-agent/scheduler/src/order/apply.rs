@@ -164,7 +164,7 @@ impl Cluster<'_> {
                 }
                 _ => continue,
             };
-            if self.rscs[first].kind != Kind::Primitive || order.flags == flag::SERIALIZE {
+            if self.rscs[first].kind != Kind::Primitive {
                 continue;
             }
             let then_rsc = match order.then {

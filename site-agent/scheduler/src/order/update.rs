@@ -273,7 +273,9 @@ impl Cluster<'_> {
             f.rsc.zip(t.rsc).is_some_and(|(a, b)| !self.is_within(b, a) && !self.is_within(a, b));
         let both = f.task == Task::Stop && t.task == Task::Stop && apart;
         let mut changed = Changed::default();
-        if firm && both && !f.optional && !f.runnable && !t.optional && t.runnable {
+        // What fencing ends is held by nothing.
+        let held = t.runnable && !t.by_fencing;
+        if firm && both && !f.optional && !f.runnable && !t.optional && held {
             let reason = format!("unrunnable {}", self.name_for_reason(first));
             let t = &mut self.actions[then];
             t.runnable = false;

@@ -95,7 +95,11 @@ pub fn run(text: String, request: &Request, clock: Moment) -> Result<Outcome, Er
         out.output = output.write();
     }
     if !request.quiet {
-        let after = crate::unpack::unpack(&doc, now)?;
+        let mut after = crate::unpack::unpack(&doc, now)?;
+        for rsc in after.rscs.keys() {
+            // A transition that is over has left nothing in flight.
+            after.rscs[rsc].pending = None;
+        }
         out.text.push_str(&status::render(&after, "\nRevised Cluster Status:", request));
     }
     Ok(out)

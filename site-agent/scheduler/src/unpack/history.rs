@@ -151,6 +151,9 @@ impl<'a> Cluster<'a> {
         }
         let saved = self.rscs[rsc].role;
         self.rscs[rsc].role = Role::Unknown;
+        // What is in flight on another node is not over because of what happened here.
+        let in_flight = self.rscs[rsc].pending.take();
+        let starts = std::mem::take(&mut self.rscs[rsc].start_pending);
         let mut replay =
             Replay { on_fail: OnFail::Ignore, last_failure: None, stop_hopeless: false };
         for entry in &entries {
@@ -162,6 +165,8 @@ impl<'a> Cluster<'a> {
         self.note_recurring(rsc, node, &entries);
         self.settle(rsc, node, &replay);
         let r = &mut self.rscs[rsc];
+        r.pending = r.pending.or(in_flight);
+        r.start_pending |= starts;
         if id != r.id {
             // Names with a number stay only with what is active: else a stopped instance would look like another.
             r.history_name = (r.role.active() || !id.contains(':')).then_some(id);

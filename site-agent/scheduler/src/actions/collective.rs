@@ -174,8 +174,8 @@ impl Cluster<'_> {
                 flag::UNRUNNABLE_BLOCKS,
             );
         }
-        let mut last: Option<RscIx> = None;
-        for instance in self.rscs[clone].children.clone() {
+        let instances = self.rscs[clone].children.clone();
+        for (i, instance) in instances.iter().copied().enumerate() {
             self.order(
                 op(clone, Task::Start),
                 op(instance, Task::Start),
@@ -198,7 +198,8 @@ impl Cluster<'_> {
                 self.order(op(clone, Task::Demote), op(instance, Task::Demote), flag::SHOWS_FIRST);
                 self.order(op(instance, Task::Demote), op(clone, Task::Demoted), flag::SHOWS_THEN);
             }
-            if ordered && let Some(before) = last {
+            // One after the other, whichever of them have something to do.
+            for before in instances[..i].iter().copied().filter(|_| ordered) {
                 self.order(op(before, Task::Start), op(instance, Task::Start), flag::ORDERED);
                 self.order(op(instance, Task::Stop), op(before, Task::Stop), flag::ORDERED);
                 if self.rscs[clone].promotable {
@@ -210,7 +211,6 @@ impl Cluster<'_> {
                     self.order(op(instance, Task::Demote), op(before, Task::Demote), flag::ORDERED);
                 }
             }
-            last = Some(instance);
         }
     }
 }

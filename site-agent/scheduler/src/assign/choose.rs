@@ -70,7 +70,8 @@ impl Cluster<'_> {
     /// Chooses the best node and assigns it. Whether there is one.
     pub(crate) fn choose_node(&mut self, rsc: RscIx, prefer: Option<NodeIx>) -> Option<NodeIx> {
         let mut row = self.rscs[rsc].allowed.clone();
-        self.ban_insufficient(rsc, &mut row);
+        let roomiest = self.ban_insufficient(rsc, &mut row);
+        let prefer = prefer.or(roomiest);
         let active = self.rscs[rsc].running_on.first().copied();
         let nodes = self.sorted_nodes(rsc, &row, active);
         let score = |n: NodeIx| row[n.0 as usize].score;
@@ -79,9 +80,6 @@ impl Cluster<'_> {
             if listed && score(wish) >= 0 && score(wish) >= score(best) && self.usable(wish) {
                 self.set_assignment(rsc, Some(wish), false, true);
                 return self.rscs[rsc].assigned;
-            }
-            if listed && score(wish) < 0 {
-                // An instance that may not be there is not kept there.
             }
         }
         let mut chosen = nodes.first().copied();

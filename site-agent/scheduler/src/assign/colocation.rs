@@ -352,9 +352,10 @@ impl<'a> Cluster<'a> {
             return;
         }
         match self.rscs[source].kind {
-            Kind::Primitive => {}
+            // A clone has wishes of its own; where its instances happen to be is none.
+            Kind::Primitive | Kind::Clone => {}
             Kind::Group => return self.add_group_wishes(source, target, row, col, factor, select),
-            Kind::Clone | Kind::Bundle => {
+            Kind::Bundle => {
                 if let Some(first) = self.instances(source).first().copied() {
                     self.add_wishes(first, target, row, col, factor, select);
                 }

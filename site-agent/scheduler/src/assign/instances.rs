@@ -210,7 +210,7 @@ impl Cluster<'_> {
             return order;
         }
         match (node_a, node_b) {
-            (None, None) => return self.by_number(a, b),
+            (None, None) => return self.by_wishes(a, b, row_a, row_b),
             (Some(_), None) => return Ordering::Less,
             (None, Some(_)) => return Ordering::Greater,
             _ => {}
@@ -238,7 +238,7 @@ impl Cluster<'_> {
         if order != Ordering::Equal {
             return order;
         }
-        self.by_number(a, b)
+        self.by_wishes(a, b, row_a, row_b)
     }
 
     fn compare_parent_nodes(&self, clone: RscIx, x: NodeIx, y: NodeIx) -> Ordering {
@@ -255,6 +255,17 @@ impl Cluster<'_> {
             return r.failed && r.role != Role::Unknown;
         }
         r.children.iter().any(|c| self.instance_failed(*c))
+    }
+
+    /// The one that wants a node most comes first, then the one with the lower number.
+    fn by_wishes(&self, a: RscIx, b: RscIx, row_a: &Row, row_b: &Row) -> Ordering {
+        let wishes = |row: &Row| {
+            let usable = self.nodes.keys().filter(|n| row[n.0 as usize].listed && self.usable(*n));
+            let mut scores: Vec<i32> = usable.map(|n| row[n.0 as usize].score).collect();
+            scores.sort_unstable_by(|x, y| y.cmp(x));
+            scores
+        };
+        wishes(row_b).cmp(&wishes(row_a)).then_with(|| self.by_number(a, b))
     }
 
     fn by_number(&self, a: RscIx, b: RscIx) -> Ordering {

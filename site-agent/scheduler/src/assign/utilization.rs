@@ -33,24 +33,23 @@ impl<'a> Cluster<'a> {
         result.cmp(&0)
     }
 
-    /// Takes away the nodes that have too little free for a resource and what must be with it.
-    pub(super) fn ban_insufficient(&mut self, rsc: RscIx, row: &mut [Place]) {
+    /// Takes away the nodes that have too little free for a resource and what must be with it. Where no node has room
+    /// for all of them, those with room for the resource alone are left, and the one that has the most free is to be
+    /// preferred among equals: it takes as many of the others as can be.
+    pub(super) fn ban_insufficient(&mut self, rsc: RscIx, row: &mut [Place]) -> Option<NodeIx> {
         if self.options.placement == Placement::Default {
-            return;
+            return None;
         }
-        let together = self.together(rsc);
-        let needs = self.unassigned_needs(&together);
-        let alone = self.rscs[rsc].utilization.clone();
+        let needs = self.needs_together(rsc);
+        let mut roomiest: Option<NodeIx> = None;
         let mut fits_all = false;
-        for node in self.nodes.keys() {
-            let place = row[node.0 as usize];
-            if place.listed && place.score >= 0 && self.usable(node) && self.has_room(node, &needs)
-            {
-                fits_all = true;
+        for node in self.nodes.keys().filter(|n| self.available(row, *n)) {
+            fits_all |= self.has_room(node, &needs);
+            if roomiest.is_none_or(|r| self.compare_capacity(node, r) != Ordering::Greater) {
+                roomiest = Some(node);
             }
         }
-        // If no node takes all that belong together, at least this one must fit.
-        let wanted = if fits_all { needs } else { alone };
+        let wanted = if fits_all { needs } else { self.rscs[rsc].utilization.clone() };
         for node in self.nodes.keys() {
             if row[node.0 as usize].listed && !self.has_room(node, &wanted) {
                 row[node.0 as usize].score = -INFINITY;
@@ -59,58 +58,66 @@ impl<'a> Cluster<'a> {
                 }
             }
         }
+        roomiest.filter(|n| !fits_all && self.available(row, *n))
     }
 
+    /// What a node does not count it does not have.
     fn has_room(&self, node: NodeIx, needs: &HashMap<&'a str, i64>) -> bool {
-        needs.iter().all(|(name, need)| {
-            // What a node does not count it does not limit.
-            *need <= 0 || self.nodes[node].utilization.get(name).is_none_or(|free| free >= need)
-        })
+        let free = |name: &str| self.nodes[node].utilization.get(name).copied().unwrap_or(0);
+        needs.iter().all(|(name, need)| *need <= 0 || free(name) >= *need)
     }
 
-    /// A resource and all that must be with it.
-    fn together(&self, rsc: RscIx) -> Vec<RscIx> {
-        let mut found = vec![rsc];
-        let mut i = 0;
-        while i < found.len() {
-            let at = found[i];
-            i += 1;
-            let mut more = Vec::new();
-            for ix in self.this_with(at) {
+    /// What a resource needs with all that must be with it and has no node yet.
+    fn needs_together(&self, rsc: RscIx) -> HashMap<&'a str, i64> {
+        let mut sum = self.rscs[rsc].utilization.clone();
+        let mut open = vec![rsc];
+        let mut seen = vec![rsc];
+        while let Some(at) = open.pop() {
+            let primaries = self.this_with(at).into_iter().map(|ix| (ix, true));
+            let dependents = self.with_this(at).into_iter().map(|ix| (ix, false));
+            for (ix, dependent) in primaries.chain(dependents) {
                 let c = &self.colocations[ix];
-                if c.score >= INFINITY && self.rscs[c.primary].kind != Kind::Clone {
-                    more.push(c.primary);
-                }
-            }
-            for ix in self.with_this(at) {
-                let c = &self.colocations[ix];
-                if c.score >= INFINITY && self.rscs[c.dependent].kind != Kind::Clone {
-                    more.push(c.dependent);
-                }
-            }
-            for r in more {
-                let mut parts = Vec::new();
-                self.primitives(r, &mut parts);
-                for p in parts {
-                    if !found.contains(&p) {
-                        found.push(p);
-                    }
-                }
-            }
-        }
-        found
-    }
-
-    fn unassigned_needs(&self, list: &[RscIx]) -> HashMap<&'a str, i64> {
-        let mut sum = HashMap::new();
-        for rsc in list {
-            if self.rscs[*rsc].provisional || *rsc == list[0] {
-                for (name, need) in &self.rscs[*rsc].utilization {
-                    *sum.entry(*name).or_insert(0) += need;
+                let other = if dependent { c.primary } else { c.dependent };
+                if c.score >= INFINITY && !seen.contains(&other) {
+                    self.need_along(other, &mut sum, &mut open, &mut seen);
                 }
             }
         }
         sum
+    }
+
+    /// Adds what a resource needs that must go along. Of a clone one instance does, and others may go with its other
+    /// instances: it is not followed any further.
+    fn need_along(
+        &self,
+        rsc: RscIx,
+        sum: &mut HashMap<&'a str, i64>,
+        open: &mut Vec<RscIx>,
+        seen: &mut Vec<RscIx>,
+    ) {
+        seen.push(rsc);
+        let r = &self.rscs[rsc];
+        let clone = matches!(r.kind, Kind::Clone | Kind::Bundle);
+        let mut parts = Vec::new();
+        if !clone {
+            self.primitives(rsc, &mut parts);
+        } else if let Some(first) = r.children.first().filter(|c| self.rscs[**c].provisional) {
+            self.primitives(*first, &mut parts);
+        }
+        for part in parts {
+            if part != rsc && seen.contains(&part) {
+                continue;
+            }
+            if self.rscs[part].provisional {
+                for (name, need) in &self.rscs[part].utilization {
+                    *sum.entry(*name).or_insert(0) += need;
+                }
+            }
+            if !clone {
+                seen.push(part);
+                open.push(part);
+            }
+        }
     }
 
     pub(super) fn take_utilization(&mut self, rsc: RscIx, node: NodeIx) {
@@ -137,12 +144,7 @@ impl<'a> Cluster<'a> {
     pub(super) fn sort_for_utilization(&mut self) {
         let mut keyed: Vec<(Wanted, RscIx)> = Vec::new();
         let mut nodes: Vec<NodeIx> = self.nodes.keys().collect();
-        nodes.sort_by(|a, b| {
-            let usable = self.usable(*b).cmp(&self.usable(*a));
-            usable
-                .then_with(|| self.compare_capacity(*a, *b))
-                .then_with(|| self.nodes[*a].name.cmp(&self.nodes[*b].name))
-        });
+        nodes.sort_by(|a, b| self.compare_unscored(*a, *b));
         for rsc in self.top.clone() {
             let row = self.wishes_of(rsc);
             let at = |n: NodeIx| {
@@ -161,40 +163,27 @@ impl<'a> Cluster<'a> {
         self.top = keyed.into_iter().map(|k| k.1).collect();
     }
 
+    /// The order of nodes for nothing in particular.
+    fn compare_unscored(&self, a: NodeIx, b: NodeIx) -> Ordering {
+        let usable = self.usable(b).cmp(&self.usable(a));
+        let capacity = || match self.options.placement {
+            Placement::Balanced => self.compare_capacity(a, b),
+            _ => Ordering::Equal,
+        };
+        usable.then_with(capacity).then_with(|| self.nodes[a].name.cmp(&self.nodes[b].name))
+    }
+
+    /// What a resource thinks of the nodes, and what it must or would like to be with.
     fn wishes_of(&mut self, rsc: RscIx) -> Vec<Place> {
-        let mut row = vec![
-            Place {
-                score: 0,
-                ..self.empty_row().first().copied().unwrap_or(Place {
-                    listed: true,
-                    score: 0,
-                    discover: crate::model::Discover::Always,
-                    count: 0,
-                })
-            };
-            self.nodes.len()
-        ];
-        for place in &mut row {
-            place.listed = true;
-        }
-        let select = super::colocation::Select::default();
-        self.add_wishes(
-            rsc,
-            rsc,
-            &mut row,
-            None,
-            1.0,
-            super::colocation::Select { positive: false, ..select },
-        );
-        if self.rscs[rsc].kind == Kind::Primitive {
-            for (i, place) in row.iter_mut().enumerate() {
-                let own = self.rscs[rsc].allowed[i];
-                place.score = tierce_cib::values::add_scores(
-                    place.score,
-                    if own.listed { own.score } else { -INFINITY },
-                );
+        let mut row = self.rscs[rsc].allowed.clone();
+        if self.rscs[rsc].kind != Kind::Primitive {
+            // What is in it has what it was given.
+            for place in &mut row {
+                place.score = 0;
             }
         }
+        let select = super::colocation::Select { this_with: true, ..Default::default() };
+        self.add_wishes(rsc, rsc, &mut row, None, 1.0, select);
         row
     }
 }

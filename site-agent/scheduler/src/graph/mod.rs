@@ -101,7 +101,7 @@ impl Cluster<'_> {
     }
 
     /// Orders that are only for comfort (capacity that gets free, not two at once) go where they would close a loop: a
-    /// loop would never run. The later resource yields.
+    /// loop would never run. The later resource yields: it does not wait for capacity, but others wait for what it frees.
     fn break_loops(&self, graph: &mut Graph) {
         let soft = flag::SERIALIZE | flag::LOAD;
         let serial = |first: ActIx, then: ActIx| {
@@ -111,7 +111,10 @@ impl Cluster<'_> {
         for (i, s) in graph.synapses.iter().enumerate() {
             place[s.action.position()] = i;
         }
-        for i in (0..graph.synapses.len()).rev() {
+        let (own, shared): (Vec<usize>, Vec<usize>) = (0..graph.synapses.len())
+            .rev()
+            .partition(|i| self.actions[graph.synapses[*i].action].rsc.is_some());
+        for i in own.into_iter().chain(shared) {
             let then = graph.synapses[i].action;
             for input in graph.synapses[i].inputs.clone() {
                 if !serial(input, then) {

@@ -405,7 +405,9 @@ fn find_resource(
             .children_named("lrm")
             .flat_map(|l| l.children_named("lrm_resources"))
             .flat_map(|l| l.children_named("lrm_resource"))
-            .find(|r| r.id() == Some(name))
+            // Of several by one name the last is the one that is written to.
+            .filter(|r| r.id() == Some(name))
+            .last()
             .map(tierce_cib::xml::Element::node_id)
     };
     find(instance).or_else(|| find(rsc))

@@ -80,6 +80,13 @@ impl<'a> Cluster<'a> {
         for holder in xml.children_named("transient_attributes") {
             let sets = holder.children_named("instance_attributes");
             found.add(sets, &self.ids, &self.situation());
+            // What the node tells of its capacity fills in what is not configured.
+            let mut capacity = Pairs::default();
+            capacity.add(holder.children_named("utilization"), &self.ids, &self.situation());
+            for (name, value) in capacity.iter() {
+                let free = values::leading_integer(value).unwrap_or(0);
+                self.nodes[node].utilization.entry(name).or_insert(free);
+            }
         }
         for (name, value) in found.iter() {
             self.nodes[node].attributes.insert(name, Cow::Borrowed(value));

@@ -29,6 +29,8 @@ pub(crate) enum Task {
     Notified,
     Fence,
     Shutdown,
+    /// Forgets what the status says of a resource on a node.
+    ForgetHistory,
     /// A pseudo action whose key says all.
     Pseudo,
 }
@@ -56,6 +58,7 @@ impl Task {
             Self::Notified => "notified",
             Self::Fence => "stonith",
             Self::Shutdown => "do_shutdown",
+            Self::ForgetHistory => "lrm_delete",
             Self::Pseudo => "pseudo",
         }
     }

@@ -69,6 +69,12 @@ pub(crate) struct Cluster<'a> {
     pub orders: Vec<Order>,
     /// The fencing action of each node.
     pub fence_actions: Vec<Option<ActIx>>,
+    /// The actions that let nodes in.
+    pub unfence_actions: HashMap<NodeIx, ActIx>,
+    /// Whether a device asks for unfencing.
+    pub unfencing: bool,
+    /// Shutdown locks that are over.
+    pub expired_locks: Vec<(RscIx, NodeIx)>,
     /// Pseudo actions of the whole cluster by name.
     pub pseudo_actions: HashMap<String, ActIx>,
     /// Recurring operations in the history that are not configured any more.
@@ -148,6 +154,13 @@ impl Cluster<'_> {
     pub(crate) fn usable(&self, node: NodeIx) -> bool {
         let n = &self.nodes[node];
         n.online && !n.shutdown && !n.unclean && !n.standby && !n.maintenance
+    }
+
+    /// Notes a moment at which things may be seen otherwise.
+    pub(crate) fn look_again(&self, at: i64) {
+        if at > self.now.epoch() && self.next_change.get().is_none_or(|next| at < next) {
+            self.next_change.set(Some(at));
+        }
     }
 
     /// Whether fencing is on.

@@ -68,6 +68,8 @@ pub(crate) struct Options<'a> {
     pub startup_probes: bool,
     /// `shutdown-lock`.
     pub shutdown_lock: bool,
+    /// `shutdown-lock-limit`, seconds; 0 is without end.
+    pub shutdown_lock_limit: i64,
     /// `placement-strategy`.
     pub placement: Placement,
     /// `node-pending-timeout`, milliseconds.
@@ -113,6 +115,7 @@ impl<'a> Options<'a> {
             start_failure_fatal: flag(&["start-failure-is-fatal"], true),
             startup_probes: flag(&["enable-startup-probes"], true),
             shutdown_lock: flag(&["shutdown-lock"], false),
+            shutdown_lock_limit: (span(&["shutdown-lock-limit"], 0) / 1000).cast_signed(),
             placement: match get(&["placement-strategy"]) {
                 Some("utilization") => Placement::Utilization,
                 Some("minimal") => Placement::Minimal,

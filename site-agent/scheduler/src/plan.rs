@@ -28,6 +28,7 @@ pub(crate) fn decide(mut cluster: Cluster<'_>) -> Result<Plan<'_>, Error> {
     cluster.unpack_constraints();
     cluster.hold_without_fencing();
     cluster.colocate_group_members();
+    cluster.apply_locks();
     cluster.apply_node_criteria();
     cluster.relate_containers();
     cluster.check_changes();

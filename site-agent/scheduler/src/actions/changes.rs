@@ -72,6 +72,7 @@ impl<'a> Cluster<'a> {
         }
         if self.agent_changed(rsc, xml) {
             self.forget_resource(rsc, node, false);
+            self.unfence_again(rsc, Some(node), "Device definition changed");
             for n in self.rscs[rsc].running_on.clone() {
                 self.op(rsc, Task::Stop, 0, Some(n), false);
             }
@@ -182,6 +183,7 @@ impl<'a> Cluster<'a> {
             self.rscs[rsc].restart = Some("");
             return;
         }
+        self.unfence_again(rsc, None, "Device parameters changed");
         if reloadable && !self.rscs[rsc].fence_device {
             self.rscs[rsc].reload = true;
             self.reload(rsc, node);

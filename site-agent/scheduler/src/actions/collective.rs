@@ -5,6 +5,9 @@ use crate::arena::RscIx;
 use crate::cluster::Cluster;
 use crate::model::Kind;
 
+/// Up to this many instances of an ordered clone are ordered each with each.
+const MANY: usize = 100;
+
 impl Cluster<'_> {
     pub(super) fn create_group_actions(&mut self, group: RscIx) {
         for child in self.rscs[group].children.clone() {
@@ -175,7 +178,7 @@ impl Cluster<'_> {
             );
         }
         let instances = self.rscs[clone].children.clone();
-        for (i, instance) in instances.iter().copied().enumerate() {
+        for (n, instance) in instances.iter().copied().enumerate() {
             self.order(
                 op(clone, Task::Start),
                 op(instance, Task::Start),
@@ -198,19 +201,25 @@ impl Cluster<'_> {
                 self.order(op(clone, Task::Demote), op(instance, Task::Demote), flag::SHOWS_FIRST);
                 self.order(op(instance, Task::Demote), op(clone, Task::Demoted), flag::SHOWS_THEN);
             }
-            // One after the other, whichever of them have something to do.
-            for before in instances[..i].iter().copied().filter(|_| ordered) {
-                self.order(op(before, Task::Start), op(instance, Task::Start), flag::ORDERED);
-                self.order(op(instance, Task::Stop), op(before, Task::Stop), flag::ORDERED);
-                if self.rscs[clone].promotable {
-                    self.order(
-                        op(before, Task::Promote),
-                        op(instance, Task::Promote),
-                        flag::ORDERED,
-                    );
-                    self.order(op(instance, Task::Demote), op(before, Task::Demote), flag::ORDERED);
-                }
+            if ordered {
+                self.order_instances(clone, &instances[..n], instance);
             }
+        }
+    }
+
+    /// One instance after those before it, and down the other way.
+    fn order_instances(&mut self, clone: RscIx, earlier: &[RscIx], instance: RscIx) {
+        let op = |rsc: RscIx, task: Task| End::Op(rsc, task, 0);
+        let Some(last) = earlier.last().copied() else { return };
+        // One that stays as it is does not part those before it from those after it.
+        let all = if earlier.len() < MANY { earlier } else { &earlier[earlier.len() - 1..] };
+        for before in all.iter().copied() {
+            self.order(op(before, Task::Start), op(instance, Task::Start), flag::ORDERED);
+            self.order(op(instance, Task::Stop), op(before, Task::Stop), flag::ORDERED);
+        }
+        if self.rscs[clone].promotable {
+            self.order(op(last, Task::Promote), op(instance, Task::Promote), flag::ORDERED);
+            self.order(op(instance, Task::Demote), op(last, Task::Demote), flag::ORDERED);
         }
     }
 }

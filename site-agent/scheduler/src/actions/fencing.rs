@@ -211,7 +211,9 @@ impl Cluster<'_> {
                     let holds = self.nodes[target]
                         .connection
                         .is_some_and(|c| self.rscs[c].container == Some(rsc));
-                    let listed = !holds && self.rscs[rsc].allowed[target.0 as usize].listed;
+                    let listed = !holds
+                        && !self.nodes[target].bundled
+                        && self.rscs[rsc].allowed[target.0 as usize].listed;
                     if task == Task::Start && listed && !self.known_anywhere(rsc, target) {
                         self.link(fence, ix, flag::ORDERED | flag::UNRUNNABLE_BLOCKS);
                     }
@@ -241,7 +243,10 @@ impl Cluster<'_> {
             a.runnable = true;
             if implicit {
                 a.by_fencing = true;
-                self.link(fence, stop, flag::ORDERED | flag::PRESERVE);
+                if self.replica_of(rsc).is_none_or(|r| r.child != Some(rsc)) {
+                    // Inside of a bundle the stop of the clone is what waits.
+                    self.link(fence, stop, flag::ORDERED | flag::PRESERVE);
+                }
                 let top = self.top_of(rsc);
                 if top != rsc
                     && let Some(above) = self.find_action(top, Task::Stop, None)
@@ -260,7 +265,7 @@ impl Cluster<'_> {
                 let a = &mut self.actions[demote];
                 a.pseudo = true;
                 a.runnable = true;
-                if implicit {
+                if implicit && self.replica_of(rsc).is_none_or(|r| r.child != Some(rsc)) {
                     self.link(fence, demote, flag::ORDERED | flag::PRESERVE);
                 }
             }

@@ -13,3 +13,4 @@ pub(crate) mod params;
 pub(crate) mod primitive;
 pub(crate) mod probes;
 pub(crate) mod recurring;
+pub(crate) mod unfencing;

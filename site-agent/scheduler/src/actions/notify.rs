@@ -128,7 +128,8 @@ impl Cluster<'_> {
             let happens = parts.iter().any(|p| {
                 self.find_actions(*p, notices.task, 0)
                     .iter()
-                    .any(|a| !self.actions[*a].optional && self.actions[*a].node.is_some())
+                    .map(|a| &self.actions[*a])
+                    .any(|a| !a.optional && a.runnable && a.node.is_some())
             });
             if notices.task != Task::Stop && !happens {
                 continue;
@@ -157,7 +158,9 @@ impl Cluster<'_> {
         let stop = self.find_action(rsc, Task::Stop, None);
         for node in self.rscs[rsc].running_on.clone() {
             let n = &self.nodes[node];
-            if stop.is_some_and(|s| self.actions[s].pseudo) && (n.unclean || n.remote_reset) {
+            let ended =
+                stop.is_some_and(|s| self.actions[s].pseudo) && (n.unclean || n.remote_reset);
+            if ended || self.host_lost(node) {
                 continue;
             }
             self.tell(rsc, node, notices.pre, notices.pre_done, notices);
@@ -171,7 +174,7 @@ impl Cluster<'_> {
         if self.rscs[rsc].next_role <= Role::Stopped {
             return;
         }
-        let Some(node) = self.rscs[rsc].assigned else { return };
+        let Some(node) = self.rscs[rsc].assigned.filter(|n| self.stays_up(*n)) else { return };
         let start = self.find_action(rsc, Task::Start, None);
         if notices.task != Task::Start || start.is_none_or(|s| self.actions[s].optional) {
             self.tell(rsc, node, notices.pre, notices.pre_done, notices);
@@ -187,6 +190,19 @@ impl Cluster<'_> {
                 self.link(notices.post_done, ix, flag::ORDERED);
             }
         }
+    }
+
+    /// Whether what hosts a guest is lost.
+    fn host_lost(&self, node: NodeIx) -> bool {
+        let container = self.nodes[node].connection.and_then(|c| self.rscs[c].container);
+        let hosts = container.map(|c| self.rscs[c].running_on.as_slice()).unwrap_or_default();
+        hosts.iter().any(|h| self.nodes[*h].unclean || !self.nodes[*h].online)
+    }
+
+    /// Whether a guest is not about to lose its container.
+    fn stays_up(&self, node: NodeIx) -> bool {
+        let container = self.nodes[node].connection.and_then(|c| self.rscs[c].container);
+        container.is_none_or(|c| self.rscs[c].assigned.is_some())
     }
 
     /// One instance is told.

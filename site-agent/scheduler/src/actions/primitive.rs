@@ -216,6 +216,7 @@ impl Cluster<'_> {
             Step::Stop => self.take_stop(rsc, optional),
             Step::Start(_) => {
                 let start = self.op(rsc, Task::Start, 0, node, optional);
+                self.after_unfencing(start, flag::FIRST_IMPLIES_THEN);
                 let r = &self.rscs[rsc];
                 if r.stop_unexpected
                     && r.running_on.len() > 1
@@ -257,6 +258,7 @@ impl Cluster<'_> {
             if !managed {
                 self.actions[stop].runnable = false;
             }
+            self.stop_before_unfencing(stop);
             if self.options.remove_after_stop {
                 self.forget_resource(rsc, node, false);
             }
@@ -311,6 +313,7 @@ impl Cluster<'_> {
             self.order(op(Task::Demote), op(Task::Promote), flag::ORDERED);
         }
         self.order_with_load(rsc);
+        self.order_with_unfencing(rsc);
     }
 
     /// Where capacity counts, starts on a node wait for what leaves it.

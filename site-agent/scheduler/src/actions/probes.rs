@@ -13,6 +13,9 @@ impl Cluster<'_> {
         }
         let top = self.top.clone();
         for node in self.nodes.keys() {
+            if !self.nodes[node].online && self.unrecoverable(node) {
+                self.doom(node, "the connection is unrecoverable");
+            }
             let n = &self.nodes[node];
             if !n.online || n.unclean || !n.discovery {
                 continue;
@@ -139,6 +142,7 @@ impl Cluster<'_> {
             None
         };
         self.actions[probe].target_rc = target;
+        self.after_unfencing(probe, flag::ORDERED);
         self.order_probe(rsc, probe);
         true
     }

@@ -8,6 +8,7 @@ pub(crate) mod clone;
 pub(crate) mod colocation;
 pub(crate) mod group;
 pub(crate) mod instances;
+pub(crate) mod locks;
 pub(crate) mod primitive;
 pub(crate) mod promotable;
 pub(crate) mod utilization;

@@ -183,13 +183,12 @@ impl<'a> Cluster<'a> {
     fn promoted_location(&self, clone: RscIx, instance: RscIx, node: NodeIx) -> i32 {
         let mut sum = 0;
         let bundle = self.rscs[clone].parent;
-        let host = self.replica_of(instance).and_then(|r| self.rscs[r.container].assigned);
         for rsc in [bundle, Some(clone), Some(instance)].into_iter().flatten() {
             for ix in &self.rscs[rsc].locations {
                 let location = &self.locations[*ix];
                 if location.role == Some(Role::Promoted) {
                     for (n, score) in &location.nodes {
-                        if *n == node || bundle == Some(rsc) && host == Some(*n) {
+                        if *n == node {
                             sum = add_scores(sum, *score);
                         }
                     }

@@ -94,12 +94,14 @@ impl Cluster<'_> {
         if let Some(clone) = self.rscs[bundle].inner {
             self.order_inner(bundle, clone);
         }
+        let promotable = self.rscs[bundle].promotable;
         for replica in self.rscs[bundle].replicas.clone() {
             let container = replica.container;
+            let shows = if promotable { 0 } else { flag::SHOWS_FIRST };
             self.order(
                 op(bundle, Task::Start),
                 op(container, Task::Start),
-                flag::UNRUNNABLE_BLOCKS | flag::SHOWS_FIRST,
+                flag::UNRUNNABLE_BLOCKS | shows,
             );
             if let Some(child) = replica.child {
                 self.order(op(bundle, Task::Stop), op(child, Task::Stop), flag::SHOWS_FIRST);
@@ -118,7 +120,8 @@ impl Cluster<'_> {
 
     fn order_inner(&mut self, bundle: RscIx, clone: RscIx) {
         let op = |rsc: RscIx, task: Task| End::Op(rsc, task, 0);
-        self.order(op(bundle, Task::Start), op(clone, Task::Start), flag::SHOWS_FIRST);
+        let shows = if self.rscs[clone].promotable { flag::ORDERED } else { flag::SHOWS_FIRST };
+        self.order(op(bundle, Task::Start), op(clone, Task::Start), shows);
         self.order(op(clone, Task::Running), op(bundle, Task::Running), flag::SHOWS_THEN);
         if !self.rscs[bundle].replicas.is_empty() {
             self.order(op(bundle, Task::Stop), op(clone, Task::Stop), flag::SHOWS_FIRST);
@@ -129,9 +132,9 @@ impl Cluster<'_> {
         }
         for (first, then) in [
             (Task::Stopped, Task::Start),
+            (Task::Demoted, Task::Start),
             (Task::Stopped, Task::Promote),
             (Task::Demoted, Task::Stop),
-            (Task::Demoted, Task::Start),
             (Task::Demoted, Task::Promote),
             (Task::Running, Task::Promote),
         ] {

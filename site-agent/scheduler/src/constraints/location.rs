@@ -164,6 +164,10 @@ impl<'a> Cluster<'a> {
                 // What runs inside is where its container is.
                 let inner = self.rscs[rsc].inner;
                 for part in children.into_iter().filter(|c| Some(*c) != inner) {
+                    if location.discover == Discover::Exclusive && !self.rscs[part].is_connection()
+                    {
+                        self.rscs[part].exclusive_discover = true;
+                    }
                     self.apply_location(part, location, reset);
                 }
             }

@@ -38,7 +38,7 @@ impl Cluster<'_> {
                 return false;
             }
         }
-        if a.pseudo || matches!(a.task, Task::Fence | Task::Shutdown) {
+        if a.pseudo || matches!(a.task, Task::Fence | Task::Shutdown | Task::ForgetHistory) {
             return true;
         }
         let Some(node) = a.node else { return false };

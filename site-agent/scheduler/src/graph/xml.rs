@@ -78,7 +78,9 @@ impl<'a> Cluster<'a> {
             "pseudo_event"
         } else {
             match a.task {
-                Task::Fence | Task::Shutdown | Task::ClearFailcount => "crm_event",
+                Task::Fence | Task::Shutdown | Task::ClearFailcount | Task::ForgetHistory => {
+                    "crm_event"
+                }
                 _ => "rsc_op",
             }
         }
@@ -99,6 +101,15 @@ impl<'a> Cluster<'a> {
             escape(task),
             escape(&key)
         );
+        if a.task == Task::ForgetHistory {
+            out.push_str(" mode=\"cib\"");
+        }
+        if let Some((home, since)) = a.rsc.and_then(|r| self.rscs[r].lock)
+            && a.task == Task::Stop
+            && a.node == Some(home)
+        {
+            let _ = write!(out, " shutdown-lock=\"{since}\"");
+        }
         if key != a.key {
             let _ = write!(out, " internal_operation_key=\"{}\"", escape(&a.key));
         }
@@ -210,7 +221,7 @@ impl<'a> Cluster<'a> {
         if let Some(rsc) = a.rsc
             && !a.pseudo
             && self.rscs[rsc].kind == Kind::Primitive
-            && a.task != Task::ClearFailcount
+            && !matches!(a.task, Task::ClearFailcount | Task::ForgetHistory)
         {
             list.extend(self.parameters(rsc, a.node));
             list.extend(self.op_parameters(rsc, a.task.word(), a.interval));

@@ -22,6 +22,15 @@ impl Cluster<'_> {
     fn resolve(&mut self, order: &Order) {
         let firsts = match order.first {
             End::Action(ix) => vec![ix],
+            End::Op(rsc, Task::Stop, _)
+                if order.flags == flag::ORDERED
+                    && self.rscs[rsc].kind == Kind::Bundle
+                    && self.notifies_inside(rsc)
+                    && self.outside(rsc, order.then) =>
+            {
+                // That is no order for a bundle, see `completed`.
+                return;
+            }
             End::Op(rsc, task, interval) => self.firsts(rsc, task, interval, order.then),
         };
         for first in firsts {
@@ -173,7 +182,9 @@ impl Cluster<'_> {
             };
             let down = matches!(order.then, End::Op(_, Task::Stop, _));
             let around = down && then_rsc.is_some() && then_rsc == self.rscs[first].container;
-            if then_rsc == Some(first) || around {
+            let unfences =
+                matches!(order.then, End::Action(ix) if self.actions[ix].task == Task::Fence);
+            if then_rsc == Some(first) || around || unfences {
                 continue;
             }
             let probes = self.find_actions(first, Task::Monitor, 0);

@@ -92,6 +92,8 @@ impl Cluster<'_> {
             }
             // The stop of a failed container does it all.
             Task::Stop | Task::Demote if failed => {}
+            // What goes down has its watch ended first, over the connection that there is.
+            Task::Cancel => {}
             Task::Stop | Task::Demote => self.before_stop(ix, connection, 0),
             _ if recurring => self.after_start(connection, ix, flag::FIRST_IMPLIES_THEN),
             _ => self.after_start(connection, ix, 0),
@@ -137,6 +139,13 @@ impl Cluster<'_> {
                 }
             }
         }
+    }
+
+    /// Whether a remote node is lost for good unless it is fenced.
+    pub(crate) fn unrecoverable(&self, node: NodeIx) -> bool {
+        let n = &self.nodes[node];
+        n.kind == NodeKind::Remote
+            && n.connection.is_some_and(|c| self.remote_state(node, c) == State::Failed)
     }
 
     fn remote_state(&self, node: NodeIx, connection: RscIx) -> State {

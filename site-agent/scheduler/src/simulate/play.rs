@@ -115,6 +115,17 @@ fn carry_out(c: &Cluster<'_>, ix: ActIx, request: &Request, played: &mut Played)
                 writeln!(played.text, "  * Cluster action:  clear_failcount for {rsc} on {node}");
             true
         }
+        Task::ForgetHistory => {
+            let Some(rsc) = a.rsc else { return true };
+            let _ = writeln!(
+                played.text,
+                "  * Cluster action:  lrm_delete for {} on {node}",
+                c.rscs[rsc].id
+            );
+            let instance = c.rscs[rsc].id.clone();
+            played.edits.push(Edit::Forget { node, rsc: history_id(c, rsc, a.node), instance });
+            true
+        }
         Task::Delete => {
             let Some(rsc) = a.rsc else { return true };
             let _ = writeln!(

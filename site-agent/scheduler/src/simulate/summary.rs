@@ -22,10 +22,10 @@ struct Row {
 pub(crate) fn render(plan: &Plan<'_>) -> String {
     let c = &plan.cluster;
     let mut out = String::from("\nTransition Summary:\n");
-    for node in c.nodes.keys() {
-        if let Some(ix) = c.fence_actions.get(node.0 as usize).copied().flatten()
-            && c.in_graph(ix)
-        {
+    let fences = c.nodes.keys().map(|n| c.fence_actions.get(n.0 as usize).copied().flatten());
+    let unfences = c.nodes.keys().map(|n| c.unfence_actions.get(&n).copied());
+    for ix in fences.chain(unfences).flatten() {
+        if let (true, Some(node)) = (c.in_graph(ix), c.actions[ix].node) {
             let a = &c.actions[ix];
             let op = a
                 .meta

@@ -137,7 +137,7 @@ impl<'a> Cluster<'a> {
             None => self.removed_resource(id, xml),
         };
         if let Some(since) = locked.filter(|_| self.options.shutdown_lock) {
-            self.rscs[rsc].lock = Some((node, since));
+            self.note_lock(rsc, node, since);
         }
         if self.rscs[rsc].failure_timeout > 0 {
             let blocks = entries.iter().any(|e| {
@@ -302,6 +302,7 @@ impl<'a> Cluster<'a> {
         if outcome != Outcome::Pending
             && self.rscs[rsc].kind == Kind::Primitive
             && !self.rscs[rsc].removed
+            && self.fail_count(rsc, node, false) > 0
             && self.outdated(rsc, node, &entry)
         {
             self.clear_failures.push((rsc, node, "resource parameters have changed"));
@@ -388,7 +389,6 @@ impl<'a> Cluster<'a> {
             3 if entry.interval > 0 => Outcome::Failed,
             2..=5 => Outcome::FailedHard,
             _ if failed || entry.status > 1 => Outcome::Failed,
-            _ if entry.status == 0 && target == Some(entry.rc) => Outcome::Done,
             _ => Outcome::Failed,
         }
     }
@@ -431,9 +431,7 @@ impl<'a> Cluster<'a> {
         }
         if !expired && failed && entry.changed > 0 {
             let due = entry.changed + timeout + 1;
-            if due > self.now.epoch() && self.next_change.get().is_none_or(|n| due < n) {
-                self.next_change.set(Some(due));
-            }
+            self.look_again(due);
         }
         if expired && entry.interval == 0 && entry.task == "stop" {
             return false;

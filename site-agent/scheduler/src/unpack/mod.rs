@@ -10,7 +10,6 @@ pub(crate) mod history;
 mod migration;
 pub(crate) mod nodes;
 pub(crate) mod operation;
-mod refuse;
 pub(crate) mod resources;
 pub(crate) mod status;
 
@@ -70,6 +69,9 @@ pub(crate) fn unpack(doc: &Document, now: Moment) -> Result<Cluster<'_>, Error> 
         rsc_actions: Vec::new(),
         orders: Vec::new(),
         fence_actions: Vec::new(),
+        unfence_actions: HashMap::new(),
+        unfencing: false,
+        expired_locks: Vec::new(),
         pseudo_actions: HashMap::new(),
         stale_recurring: Vec::new(),
         clear_failures: Vec::new(),

@@ -25,7 +25,10 @@ impl<'a> Cluster<'a> {
         configuration: Option<Element<'a>>,
     ) -> Result<(), Error> {
         let Some(section) = configuration.and_then(|c| c.child("resources")) else { return Ok(()) };
-        self.refuse_unsupported(section)?;
+        self.unfencing = section.descendants().any(|e| {
+            e.attr("class") == Some("stonith")
+                && crate::implied::own_meta(e, "provides") == Some("unfencing")
+        });
         for t in section.children_named("template") {
             if let Some(id) = t.id() {
                 self.templates.entry(id).or_default();
@@ -303,6 +306,8 @@ impl<'a> Cluster<'a> {
         let fencing = self.options.fencing_enabled;
         let default = if rsc.fence_device || rsc.is_connection() {
             Requires::Quorum
+        } else if fencing && self.unfencing {
+            Requires::Unfencing
         } else if fencing {
             Requires::Fencing
         } else {

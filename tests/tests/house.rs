@@ -81,7 +81,18 @@ const TABLE: &[(&str, &str, &[&str])] = &[
     ("tierce-rig", "driver", &["tierce-wire"]),
     ("tierce-sim", "bin", &["tierce-ticket", "tierce-wire"]),
     ("tierce-mutants", "bin", &["tierce-ticket", "tierce-model", "tierce-sim"]),
-    ("tierce-bench", "bin", &["tierce-rig", "tierce-ticket", "tierce-wire", "tierce-link"]),
+    (
+        "tierce-bench",
+        "bin",
+        &[
+            "tierce-rig",
+            "tierce-ticket",
+            "tierce-wire",
+            "tierce-link",
+            "tierce-cib",
+            "tierce-scheduler",
+        ],
+    ),
     ("tierce-nemesis", "bin", &["tierce-rig"]),
     ("tierce-conformance", "bin", &["tierce-cib"]),
 ];

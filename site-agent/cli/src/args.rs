@@ -8,7 +8,9 @@ use clap::{Args, Parser, Subcommand};
 use tierce_agent::config::Span;
 
 use crate::out::Format;
-use crate::{advise, attributes, cib, config, demo, drill, pki, sites, status, tickets, trace};
+use crate::{
+    advise, attributes, cib, config, demo, drill, pki, plan, sites, status, tickets, trace,
+};
 
 /// Moves services between sites, one holder at a time.
 #[derive(Debug, Parser)]
@@ -67,6 +69,10 @@ pub(crate) enum Command {
     /// Configurations in Pacemaker's format: shown, compared, checked, stored.
     #[command(subcommand)]
     Cib(cib::CibCommand),
+    /// What a cluster would do with this CIB now: every step, and why.
+    Plan(plan::PlanArgs),
+    /// What a cluster would do after events, and what would be then.
+    Simulate(plan::SimulateArgs),
     /// What a cluster would do, from its CIB, with the options of Pacemaker's `crm_simulate`.
     #[command(disable_help_flag = true)]
     CrmSimulate(Rest),
@@ -156,6 +162,8 @@ mod tests {
         "tierce tickets move web --to rome",
         "tierce tickets resume web",
         "tierce fence confirm rome --note burnt",
+        "tierce plan --check",
+        "tierce cib explain web cib.xml --node n1",
         "tierce drill check --ticket web",
         "tierce drill run plan --site paris",
         "tierce drill run lab --fault cut --fault arbitrator-lost",

@@ -16,7 +16,8 @@
 //! | `args` | the words of the command line |
 //! | `client` | one question to a daemon, with every wait bounded |
 //! | `status`, `tickets`, `sites`, `attributes` | what a daemon is asked |
-//! | `config`, `pki`, `trace`, `advise`, `cib`, `simulate` | what works without a daemon |
+//! | `config`, `pki`, `trace`, `advise`, `cib` | what works without a daemon |
+//! | `plan`, `simulate` | what a cluster would do: in words, and as `crm_simulate` |
 //! | `daemons` | this program as one of the daemons |
 //! | `demo` | a cluster on this machine that is broken and held |
 //! | `drill` | what the demo shows, with the cluster and the tickets that are there |
@@ -48,6 +49,7 @@ mod limits;
 mod local_time;
 mod out;
 mod pki;
+mod plan;
 mod shell;
 mod simulate;
 mod sites;
@@ -118,6 +120,8 @@ fn dispatch(ctx: &Ctx, command: Command) -> Result<Exit, Failure> {
         Command::Attributes(command) => attributes::run(ctx, command),
         Command::Config(command) => config::run(ctx, command),
         Command::Cib(command) => cib::run(ctx, command),
+        Command::Plan(args) => plan::plan(ctx, &args),
+        Command::Simulate(args) => plan::simulate(ctx, &args),
         Command::CrmSimulate(rest) => simulate::run(ctx, rest.args),
         Command::Pki(command) => pki::run(ctx, command),
         Command::Trace(command) => trace::run(ctx, command),

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::io::Read as _;
 
 use tierce_cib::schema::{Problem, Schema, Severity};
+use tierce_cib::time::Moment;
 use tierce_cib::xml::Document;
 use tierce_scheduler::simulate::{self, Outcome, Request, Usage};
 
@@ -33,25 +34,32 @@ pub(crate) fn run(ctx: &Ctx, args: Vec<OsString>) -> Result<Exit, Failure> {
     };
     let input = request.input.as_deref().unwrap_or("-");
     let text = read(input).map_err(|e| file_failure(input, &e))?;
-    valid(input, &text)?;
-    let clock = local_time::now().ok_or_else(|| {
-        let error = "the system's clock shows no date";
-        Failure::new(codes::ERROR, error, "nothing was simulated", "date", "set the clock")
-    })?;
-    let outcome = simulate::run(text, &request, clock)
-        .map_err(|e| Failure::sentence(codes::CONFIG, &e.to_string(), "tierce cib verify FILE"))?;
+    let refused = |e: &str| {
+        Failure::sentence(codes::CONFIG, &format!("{input}: {e}"), "tierce cib verify FILE")
+    };
+    let doc = Document::parse(text).map_err(|e| refused(&e.to_string()))?;
+    valid(input, &doc)?;
+    let outcome =
+        simulate::run_document(doc, &request, clock()?).map_err(|e| refused(&e.to_string()))?;
     write_all(&request, input, &outcome)?;
     ctx.out.text(&outcome.text)?;
     Ok(if outcome.failed { Exit::Unwell(codes::ERROR) } else { Exit::Ok })
 }
 
+/// The wall clock, in local time.
+pub(crate) fn clock() -> Result<Moment, Failure> {
+    local_time::now().ok_or_else(|| {
+        let error = "the system's clock shows no date";
+        Failure::new(codes::ERROR, error, "nothing was simulated", "date", "set the clock")
+    })
+}
+
 /// What its own schema does not allow is not simulated: it would be read as something else.
-fn valid(input: &str, text: &str) -> Result<(), Failure> {
-    // What is no XML, or of a schema that is unknown here, the simulation itself refuses.
-    let Ok(doc) = Document::parse(text.to_owned()) else { return Ok(()) };
-    let Ok(schema) = Schema::declared(&doc) else { return Ok(()) };
+pub(crate) fn valid(input: &str, doc: &Document) -> Result<(), Failure> {
+    // A schema that is unknown here says nothing.
+    let Ok(schema) = Schema::declared(doc) else { return Ok(()) };
     let wrong: Vec<Problem> =
-        schema.check(&doc).into_iter().filter(|p| p.severity == Severity::Error).collect();
+        schema.check(doc).into_iter().filter(|p| p.severity == Severity::Error).collect();
     let Some(first) = wrong.first() else { return Ok(()) };
     let more =
         if wrong.len() > 1 { format!(", and {} more", wrong.len() - 1) } else { String::new() };

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::arena::{ActIx, NodeIx, RscIx};
+use crate::arena::{ActIx, ColIx, NodeIx, OrdIx, RscIx};
 
 /// What an action does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -170,6 +170,8 @@ pub(crate) struct Order {
     pub then: End,
     /// How they hang together.
     pub flags: u32,
+    /// The constraint that asks for it, if one does.
+    pub origin: Option<OrdIx>,
 }
 
 /// An edge between actions.
@@ -179,6 +181,26 @@ pub(crate) struct Edge {
     pub other: ActIx,
     /// Flags.
     pub flags: u32,
+    /// The constraint that asks for it, if one does.
+    pub origin: Option<OrdIx>,
+}
+
+/// What made an action required, or kept it from running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Because {
+    /// The other action.
+    pub by: ActIx,
+    /// The ordering or colocation between the two; without one they belong together by themselves.
+    pub constraint: Option<Bond>,
+}
+
+/// A constraint between two resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bond {
+    /// An ordering.
+    Order(OrdIx),
+    /// A colocation.
+    Colocation(ColIx),
 }
 
 /// An action.
@@ -216,6 +238,8 @@ pub(crate) struct Action<'a> {
     pub priority: i32,
     /// Why, for the summary.
     pub reason: Option<String>,
+    /// The action that the reason speaks of.
+    pub because: Option<Because>,
     /// It must be repeated (a recurring operation whose definition changed).
     pub reschedule: bool,
     /// Whether fencing is what makes it a pseudo action.

@@ -39,6 +39,8 @@ key! {
     LocIx;
     /// A colocation constraint.
     ColIx;
+    /// An ordering constraint.
+    OrdIx;
 }
 
 /// A vector that only its own kind of index reads.

@@ -3,6 +3,7 @@
 //! `Cluster` is filled by `unpack`, given scores by `constraints` and `assign`, and gets its actions from `actions` and
 //! `order`. It holds everything by index, so a pass never searches a list by name.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::HashMap;
 
@@ -11,11 +12,12 @@ use tierce_cib::time::Moment;
 use tierce_cib::xml::{Document, Element};
 
 use crate::action::{Action, Order};
-use crate::arena::{ActIx, Arena, ColIx, LocIx, NodeIx, RscIx};
+use crate::arena::{ActIx, Arena, ColIx, LocIx, NodeIx, OrdIx, RscIx};
 use crate::model::{Colocation, Kind, Location, Node, Resource, Role, Ticket, TicketUse};
 use crate::options::Options;
 
 /// One pass over one CIB.
+#[derive(Clone)]
 pub(crate) struct Cluster<'a> {
     /// The document.
     pub doc: &'a Document,
@@ -50,7 +52,7 @@ pub(crate) struct Cluster<'a> {
     /// Tags with what they name.
     pub tags: HashMap<&'a str, Vec<&'a str>>,
     /// Tickets by name.
-    pub tickets: HashMap<&'a str, Ticket>,
+    pub tickets: HashMap<Cow<'a, str>, Ticket>,
     /// Ticket constraints.
     pub ticket_uses: Vec<TicketUse<'a>>,
     /// Location constraints.
@@ -67,6 +69,10 @@ pub(crate) struct Cluster<'a> {
     pub rsc_actions: Vec<Vec<ActIx>>,
     /// Orderings that are not applied yet.
     pub orders: Vec<Order>,
+    /// The ordering constraints.
+    pub order_xml: Arena<OrdIx, Element<'a>>,
+    /// The constraint that asks for what is being ordered or followed now, if one does.
+    pub origin: Option<OrdIx>,
     /// The fencing action of each node.
     pub fence_actions: Vec<Option<ActIx>>,
     /// The actions that let nodes in.
@@ -152,8 +158,7 @@ impl Cluster<'_> {
 
     /// Whether a node can take resources now.
     pub(crate) fn usable(&self, node: NodeIx) -> bool {
-        let n = &self.nodes[node];
-        n.online && !n.shutdown && !n.unclean && !n.standby && !n.maintenance
+        self.nodes[node].unusable().is_none()
     }
 
     /// Notes a moment at which things may be seen otherwise.

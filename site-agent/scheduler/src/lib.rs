@@ -44,10 +44,17 @@ mod model;
 mod options;
 mod order;
 mod plan;
+mod prepared;
 mod reasons;
+mod release;
+mod row;
 pub mod simulate;
+mod steps;
 mod unpack;
 
 pub use error::Error;
 pub use plan::{Plan, schedule};
-pub use reasons::Reason;
+pub use prepared::Prepared;
+pub use reasons::{ActionReason, Explanation, Fate, NodeReason, Part, Why};
+pub use release::{Release, Remains};
+pub use steps::Step;

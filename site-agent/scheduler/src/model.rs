@@ -11,6 +11,7 @@ use tierce_cib::nvset::Pairs;
 use tierce_cib::xml::Element;
 
 use crate::arena::{ColIx, LocIx, NodeIx, RscIx};
+pub(crate) use crate::row::{Choice, Discover, Place, Row};
 
 /// What a resource is or will be on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -167,6 +168,48 @@ pub(crate) struct Node<'a> {
     pub fail_counts: Vec<FailCount<'a>>,
 }
 
+/// Why a node can take nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unusable {
+    /// Its state is not known.
+    Unclean,
+    /// It is not there.
+    Offline,
+    /// It asked for a shutdown.
+    ShuttingDown,
+    /// It is joining.
+    Pending,
+    /// Nothing may run there.
+    Standby,
+    /// Something failed there, and nothing may run there since.
+    StandbyOnFail,
+    /// Nothing there is managed.
+    Maintenance,
+}
+
+impl Node<'_> {
+    /// Why it can take nothing, if it can not.
+    pub(crate) fn unusable(&self) -> Option<Unusable> {
+        Some(if self.unclean {
+            Unusable::Unclean
+        } else if !self.online {
+            Unusable::Offline
+        } else if self.shutdown {
+            Unusable::ShuttingDown
+        } else if self.standby && self.pending {
+            Unusable::Pending
+        } else if self.standby_on_fail {
+            Unusable::StandbyOnFail
+        } else if self.standby {
+            Unusable::Standby
+        } else if self.maintenance {
+            Unusable::Maintenance
+        } else {
+            return None;
+        })
+    }
+}
+
 /// One `fail-count-…` attribute.
 #[derive(Debug, Clone)]
 pub(crate) struct FailCount<'a> {
@@ -177,34 +220,6 @@ pub(crate) struct FailCount<'a> {
     /// How many.
     pub count: i32,
 }
-
-/// Where probes for a resource are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) enum Discover {
-    /// Everywhere.
-    #[default]
-    Always,
-    /// Not here.
-    Never,
-    /// Only here.
-    Exclusive,
-}
-
-/// What a resource thinks of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Whether the node may be used at all.
-    pub listed: bool,
-    /// The score so far.
-    pub score: i32,
-    /// Whether probes may run.
-    pub discover: Discover,
-    /// For clones: instances that were assigned there.
-    pub count: u32,
-}
-
-/// A dense row: one place per node.
-pub(crate) type Row = Vec<Place>;
 
 /// Kinds of resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -407,6 +422,8 @@ pub(crate) struct Resource<'a> {
     pub history_name: Option<&'a str>,
     /// What it thinks of each node.
     pub allowed: Row,
+    /// Why it was assigned as it was.
+    pub choice: Option<Choice>,
     /// Not assigned yet in this pass.
     pub provisional: bool,
     /// Assignment is under way.
@@ -447,11 +464,24 @@ pub(crate) struct Replica {
     pub node: Option<NodeIx>,
 }
 
+/// Where a score for nodes comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A constraint of the configuration; the id is its own.
+    Constraint,
+    /// A ticket that is missing or aside: the use of it, by position.
+    Ticket(usize),
+    /// The status: the id says what of it.
+    Status,
+}
+
 /// A location constraint, evaluated.
 #[derive(Debug, Clone)]
 pub(crate) struct Location<'a> {
     /// Its id, for reasons.
     pub id: Cow<'a, str>,
+    /// Where it comes from.
+    pub origin: Origin,
     /// For which role only.
     pub role: Option<Role>,
     /// Scores by node.

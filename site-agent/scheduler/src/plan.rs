@@ -46,7 +46,9 @@ pub(crate) fn decide(mut cluster: Cluster<'_>) -> Result<Plan<'_>, Error> {
     cluster.apply_orders()?;
     cluster.create_notifications();
     let graph = cluster.make_graph();
-    Ok(Plan { cluster, graph })
+    let plan = Plan { cluster, graph };
+    plan.refuse_loops()?;
+    Ok(plan)
 }
 
 impl Plan<'_> {
@@ -58,6 +60,11 @@ impl Plan<'_> {
     /// The graph as `dot` reads it; with `all`, what is optional as well.
     pub fn graph_dot(&self, all: bool) -> String {
         self.cluster.graph_dot(all)
+    }
+
+    /// The graph drawn as SVG.
+    pub fn graph_svg(&self) -> String {
+        self.cluster.graph_svg()
     }
 
     /// Scores by resource and node.

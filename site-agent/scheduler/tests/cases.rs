@@ -118,7 +118,7 @@ fn won(folder: &Path, name: &str, args: &str) -> bool {
         std::fs::read_to_string(folder.join(kind).join(format!("{name}.{end}")))
             .expect("a case is complete")
     };
-    let mut words = vec!["-x".to_owned(), "-".to_owned(), "-S".to_owned()];
+    let mut words: Vec<String> = ["-x", "-", "-S", "-G", "graph"].map(str::to_owned).to_vec();
     words.extend(args.split_whitespace().map(str::to_owned));
     let request = Request::parse(words).expect("the options of a case are known");
     let clock = Moment::from_epoch(1_800_000_000, 0).expect("a moment");

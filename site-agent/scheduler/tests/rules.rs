@@ -3,7 +3,7 @@
 use tierce_cib::time::Moment;
 use tierce_cib::xml::Document;
 use tierce_scheduler::simulate::{self, Request};
-use tierce_scheduler::{Error, Reason, schedule};
+use tierce_scheduler::{Error, schedule};
 
 fn now() -> Moment {
     Moment::from_epoch(1_700_000_000, 0).expect("a moment")
@@ -217,17 +217,6 @@ fn what_is_not_supported_is_refused_by_name() {
     let mut doc = Document::parse(cluster("", bundle, "", ["", ""], &[])).expect("it is XML");
     let Err(error) = schedule(&mut doc, now()) else { panic!("a container of rkt was accepted") };
     assert!(matches!(error, Error::Unsupported { what: "rkt containers", .. }), "{error}");
-}
-
-#[test]
-fn the_reasons_name_the_constraints() {
-    let constraints = r#"<rsc_location id="here" rsc="a" node="n2" score="50"/>"#;
-    let mut doc =
-        Document::parse(cluster(&no_fencing(), &primitive("a"), constraints, ["", ""], &[]))
-            .expect("it is XML");
-    let plan = schedule(&mut doc, now()).expect("it can be scheduled");
-    let here = Reason::Location { id: "here".into(), node: "n2".into(), score: 50 };
-    assert!(plan.reasons("a").contains(&here));
 }
 
 /// A primitive whose sets of meta-attributes are given.

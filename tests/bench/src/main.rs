@@ -2,11 +2,12 @@
 //!
 //! A figure without its peer says little, and one from another machine less. So every part runs
 //! Tierce and booth on the same machines behind the same switch, with the same faults, in the same
-//! run, and prints both with the bar that Tierce is held to. Progress goes to stderr, the table to
-//! stdout, rows as JSON lines into a file.
+//! run, and prints both with the bar that Tierce is held to; the scheduler's peer is Pacemaker's.
+//! Progress goes to stderr, the table to stdout, rows as JSON lines into a file.
 //!
 //! Reading order: `row` (what is printed), `facts` (the machine), `ground` (what all share),
-//! `failover` (cut, power-off), `moves`, `fault`, `overlap`, `scale`, `tenants`; then `holes`.
+//! `failover` (cut, power-off), `moves`, `fault`, `overlap`, `scale`, `tenants`; then `holes`;
+//! then `scheduler`, which needs none of these but `row`.
 
 mod facts;
 mod failover;
@@ -17,6 +18,7 @@ mod moves;
 mod overlap;
 mod row;
 mod scale;
+mod scheduler;
 mod tenants;
 
 use std::ops::Deref;
@@ -44,6 +46,11 @@ enum Bench {
     Failover(Failover),
     /// Twelve ways in which booth has two holders at once, tried on both.
     Holes(holes::Options),
+    /// The scheduler beside Pacemaker's: CPU seconds and memory.
+    Scheduler(scheduler::Options),
+    /// What a command costs.
+    #[command(hide = true)]
+    Cost(scheduler::CostArgs),
     /// The load of part `tenants`, a process of its own.
     #[command(hide = true)]
     TenantLoad(tenants::LoadArgs),
@@ -133,6 +140,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().bench {
         Bench::Failover(options) => failover_bench(options),
         Bench::Holes(options) => holes::bench(&options),
+        Bench::Scheduler(options) => scheduler::bench(&options),
+        Bench::Cost(args) => scheduler::tell(&args).map(|()| true),
         Bench::TenantLoad(args) => tenants::load(&args).map(|()| true),
     };
     match done {

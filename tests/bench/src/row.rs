@@ -26,12 +26,24 @@ pub(crate) struct Row {
 }
 
 /// All rows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Table {
+    peer: &'static str,
     rows: Vec<Row>,
 }
 
+impl Default for Table {
+    fn default() -> Self {
+        Self::beside("booth")
+    }
+}
+
 impl Table {
+    /// Rows beside this peer.
+    pub(crate) fn beside(peer: &'static str) -> Self {
+        Self { peer, rows: Vec::new() }
+    }
+
     /// A figure, smaller is better.
     pub(crate) fn row(
         &mut self,
@@ -65,7 +77,12 @@ impl Table {
 
     /// Facts and rows as JSON lines.
     pub(crate) fn json(&self, facts: &Facts) -> anyhow::Result<String> {
-        let mut text = serde_json::to_string(facts)? + "\n";
+        Ok(serde_json::to_string(facts)? + "\n" + &self.lines()?)
+    }
+
+    /// Rows as JSON lines.
+    pub(crate) fn lines(&self) -> anyhow::Result<String> {
+        let mut text = String::new();
         for row in &self.rows {
             text += &serde_json::to_string(row)?;
             text.push('\n');
@@ -91,12 +108,12 @@ impl Row {
     fn line(&self, width: usize) -> String {
         let number = |n: Option<f64>| n.map_or("-".to_owned(), show);
         let mut line = format!(
-            "{:<width$}  {:<9} {:>10} {:>10} {:>7} {:>9}",
+            "{:<width$}  {:<9} {:>10} {:>12} {:>7} {:>9}",
             self.name,
             self.unit,
             number(self.ours),
             number(self.peer),
-            self.ratio.map_or("-".to_owned(), |r| format!("{r:.2}")),
+            self.ratio.map_or("-".to_owned(), |r| format!("{r:.3}")),
             number(self.bar),
         );
         let word = match self.ok {
@@ -114,8 +131,8 @@ impl fmt::Display for Table {
         let width = self.rows.iter().map(|r| r.name.len()).max().unwrap_or(4);
         writeln!(
             f,
-            "{:<width$}  {:<9} {:>10} {:>10} {:>7} {:>9}",
-            "figure", "unit", "tierce", "booth", "ratio", "bar"
+            "{:<width$}  {:<9} {:>10} {:>12} {:>7} {:>9}",
+            "figure", "unit", "tierce", self.peer, "ratio", "bar"
         )?;
         for row in &self.rows {
             writeln!(f, "{}", row.line(width))?;

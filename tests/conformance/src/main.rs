@@ -11,6 +11,8 @@
 mod compare;
 mod draw;
 mod generate;
+#[cfg(test)]
+mod inside;
 mod shrink;
 mod tools;
 

@@ -28,6 +28,7 @@ pub use element::{Element, Node};
 pub use error::{ParseError, Reason};
 use names::Names;
 pub use parse::is_name;
+pub use write::{escape, escaped};
 
 /// No node: the end of every chain of links.
 const NONE: u32 = u32::MAX;

@@ -158,3 +158,17 @@ fn character_data_is_kept_and_told() {
     doc.set(b, "id", "1");
     assert_eq!(doc.write(), text.replace("<b>", "<b id=\"1\">"));
 }
+
+#[test]
+fn no_value_leaves_its_quotes_and_none_has_what_xml_can_not_carry() {
+    let escaped = escaped("a<b>&\"c\n\t\u{1b}\u{0}\u{ffff}ü\u{fffe}x\u{f000}");
+    assert_eq!(
+        escaped,
+        "a&lt;b&gt;&amp;&quot;c&#10;&#9;\u{fffd}\u{fffd}\u{fffd}ü\u{fffd}x\u{f000}"
+    );
+    let doc = Document::parse(format!("<a b=\"{escaped}\"/>")).unwrap();
+    assert_eq!(
+        doc.root().attr("b"),
+        Some("a<b>&\"c\n\t\u{fffd}\u{fffd}\u{fffd}ü\u{fffd}x\u{f000}")
+    );
+}

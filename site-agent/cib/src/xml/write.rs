@@ -199,8 +199,8 @@ fn break_of(gap: &str) -> Option<String> {
     blank.then(|| gap[at..].to_owned())
 }
 
-/// A value as it stands between double quotes.
-pub(crate) fn escape(out: &mut String, value: &str) {
+/// A value as it stands between double quotes. Characters that XML can not carry at all are replaced.
+pub fn escape(out: &mut String, value: &str) {
     let mut plain = 0;
     for (at, byte) in value.bytes().enumerate() {
         let written = match byte {
@@ -212,11 +212,20 @@ pub(crate) fn escape(out: &mut String, value: &str) {
             b'\n' => "&#10;",
             b'\r' => "&#13;",
             0..=0x1f => "\u{fffd}",
+            // U+FFFE and U+FFFF, three bytes each.
+            0xef if value[at..].starts_with(['\u{fffe}', '\u{ffff}']) => "\u{fffd}",
             _ => continue,
         };
         out.push_str(&value[plain..at]);
         out.push_str(written);
-        plain = at + 1;
+        plain = at + if byte == 0xef { 3 } else { 1 };
     }
     out.push_str(&value[plain..]);
+}
+
+/// The same as a new text.
+pub fn escaped(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    escape(&mut out, value);
+    out
 }

@@ -5,6 +5,7 @@
 //! first and replace the file in one moment.
 
 mod change;
+pub(crate) mod explain;
 mod graph;
 mod lines;
 mod look;
@@ -41,6 +42,8 @@ pub(crate) enum CibCommand {
     Upgrade(Source),
     /// Lists the resources, with agent and operations.
     Resources(Source),
+    /// Says why a resource is where it is, or why not there: constraints, scores, tickets, failures.
+    Explain(explain::ExplainArgs),
     /// Draws resources and constraints as a graph for Graphviz (dot).
     Graph(Source),
 }
@@ -61,7 +64,7 @@ const DEFAULT_STORE: &str = "/var/lib/tierce/cib";
 
 impl Source {
     /// The CIB that is meant, and what to call it.
-    fn load(&self) -> Result<(Document, String), Failure> {
+    pub(crate) fn load(&self) -> Result<(Document, String), Failure> {
         match &self.file {
             Some(path) => Ok((load(path)?, name_of(path))),
             None => Ok((stored(&self.store)?, self.store.display().to_string())),
@@ -80,6 +83,7 @@ pub(crate) fn run(ctx: &Ctx, command: CibCommand) -> Result<Exit, Failure> {
         CibCommand::Verify(args) => look::verify(ctx, &args),
         CibCommand::Upgrade(source) => look::upgrade(ctx, &source),
         CibCommand::Resources(source) => look::resources(ctx, &source),
+        CibCommand::Explain(args) => explain::explain(ctx, &args),
         CibCommand::Graph(source) => graph::run(ctx, &source),
     }
 }

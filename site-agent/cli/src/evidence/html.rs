@@ -7,7 +7,8 @@
 
 use std::fmt::Write as _;
 
-use super::junit::escaped;
+use tierce_cib::xml::escaped;
+
 use super::report::{Check, DEMO, Report};
 use super::timeline::{Event, Kind};
 use crate::words::ms;

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use tierce_cib::xml::escaped;
+
 use super::report::{Report, Verdict};
 
 /// The page.
@@ -78,36 +80,10 @@ fn properties(out: &mut String, r: &Report) {
     *out += "</properties>\n";
 }
 
-/// Text within XML. Characters that XML 1.0 cannot carry at all are replaced.
-pub(crate) fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&apos;"),
-            '\n' | '\t' | '\r' => out.push(' '),
-            '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'.. => out.push(c),
-            _ => out.push('\u{fffd}'),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::report::tests::sample;
     use super::*;
-
-    #[test]
-    fn nothing_leaves_its_attribute() {
-        assert_eq!(
-            escaped("a<b>&\"c'\n\u{1b}\u{0}\u{ffff}ü"),
-            "a&lt;b&gt;&amp;&quot;c&apos; \u{fffd}\u{fffd}\u{fffd}ü"
-        );
-    }
 
     #[test]
     fn every_check_and_phase_is_a_case_and_what_failed_is_a_failure() {

@@ -39,6 +39,7 @@ impl<'a> Cluster<'a> {
             meta: Vec::new(),
             priority: 0,
             reason: None,
+            because: None,
             reschedule: false,
             by_fencing: false,
             migration: false,
@@ -227,9 +228,11 @@ impl<'a> Cluster<'a> {
             self.actions[then].before.iter_mut().find(|e| e.other == first && e.flags == flags)
         {
             edge.flags |= flags;
+            edge.origin = edge.origin.or(self.origin);
             return;
         }
-        self.actions[then].before.push(crate::action::Edge { other: first, flags });
+        let edge = crate::action::Edge { other: first, flags, origin: self.origin };
+        self.actions[then].before.push(edge);
         self.actions[first].after.push(then);
     }
 }

@@ -4,9 +4,8 @@
 //! counts as well.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
-use md5::{Digest, Md5};
+use tierce_cib::canonical::parameters_digest;
 use tierce_cib::nvset::Pairs;
 use tierce_cib::rules::Situation;
 use tierce_cib::xml::Element;
@@ -95,39 +94,5 @@ fn visible(name: &str) -> bool {
 
 /// The digest of parameters.
 pub(crate) fn digest(params: &Params) -> String {
-    let mut text = String::from(" <parameters");
-    for (name, value) in params {
-        let _ = write!(text, " {name}=\"");
-        for c in value.chars() {
-            match c {
-                '&' => text.push_str("&amp;"),
-                '<' => text.push_str("&lt;"),
-                '>' => text.push_str("&gt;"),
-                '"' => text.push_str("&quot;"),
-                '\n' => text.push_str("&#10;"),
-                '\r' => text.push_str("&#13;"),
-                '\t' => text.push_str("&#9;"),
-                other => text.push(other),
-            }
-        }
-        text.push('"');
-    }
-    text.push_str("/>\n");
-    let mut out = String::with_capacity(32);
-    for byte in Md5::digest(text.as_bytes()) {
-        let _ = write!(out, "{byte:02x}");
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digests_are_those_that_pacemaker_writes() {
-        assert_eq!(digest(&Params::new()), "f2317cad3d54cec5d7d7aa7d0bf35cf8");
-        let timeout = Params::from([("CRM_meta_timeout".to_owned(), "20000".to_owned())]);
-        assert_eq!(digest(&timeout), "4811cef7f7f94e3a35a70be7916cb2fd");
-    }
+    parameters_digest(params.iter().map(|(name, value)| (name.as_str(), value.as_str())))
 }

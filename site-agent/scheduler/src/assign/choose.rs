@@ -6,8 +6,9 @@ use tierce_cib::values::INFINITY;
 
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
-use crate::model::Role;
+use crate::model::{Role, Row};
 use crate::options::Placement;
+use crate::row::{Choice, Criterion, Verdict};
 
 impl Cluster<'_> {
     /// Whether a node that a row lists can take something.
@@ -24,47 +25,46 @@ impl Cluster<'_> {
     /// Nodes that a resource lists, best first.
     pub(crate) fn sorted_nodes(
         &self,
-        rsc: RscIx,
         row: &[crate::model::Place],
         active: Option<NodeIx>,
     ) -> Vec<NodeIx> {
         let mut nodes: Vec<NodeIx> =
             self.nodes.keys().filter(|n| row[n.0 as usize].listed).collect();
-        nodes.sort_by(|a, b| self.compare_nodes(rsc, row, active, *a, *b));
+        nodes.sort_by(|a, b| self.compare_nodes(row, active, *a, *b).0);
         nodes
     }
 
+    /// Which of two nodes comes first, and what told.
     fn compare_nodes(
         &self,
-        _rsc: RscIx,
         row: &[crate::model::Place],
         active: Option<NodeIx>,
         a: NodeIx,
         b: NodeIx,
-    ) -> Ordering {
+    ) -> (Ordering, Criterion) {
         let weight = |n: NodeIx| if self.usable(n) { row[n.0 as usize].score } else { -INFINITY };
         let by_weight = weight(b).cmp(&weight(a));
         if by_weight != Ordering::Equal {
-            return by_weight;
+            return (by_weight, Criterion::Score);
         }
         if self.options.placement != Placement::Minimal {
             if self.options.placement == Placement::Balanced {
                 let order = self.compare_capacity(a, b);
                 if order != Ordering::Equal {
-                    return order;
+                    return (order, Criterion::Capacity);
                 }
             }
             let by_count = self.nodes[a].assigned.cmp(&self.nodes[b].assigned);
             if by_count != Ordering::Equal {
-                return by_count;
+                return (by_count, Criterion::Fewer);
             }
         }
         match active {
-            Some(node) if node == a => return Ordering::Less,
-            Some(node) if node == b => return Ordering::Greater,
+            Some(node) if node == a => return (Ordering::Less, Criterion::Runs),
+            Some(node) if node == b => return (Ordering::Greater, Criterion::Runs),
             _ => {}
         }
-        self.nodes[a].name.cmp(&self.nodes[b].name)
+        (self.nodes[a].name.cmp(&self.nodes[b].name), Criterion::Name)
     }
 
     /// Chooses the best node and assigns it. Whether there is one.
@@ -73,16 +73,18 @@ impl Cluster<'_> {
         let roomiest = self.ban_insufficient(rsc, &mut row);
         let prefer = prefer.or(roomiest);
         let active = self.rscs[rsc].running_on.first().copied();
-        let nodes = self.sorted_nodes(rsc, &row, active);
+        let nodes = self.sorted_nodes(&row, active);
         let score = |n: NodeIx| row[n.0 as usize].score;
         if let (Some(wish), Some(best)) = (prefer, nodes.first().copied()) {
             let listed = row[wish.0 as usize].listed;
             if listed && score(wish) >= 0 && score(wish) >= score(best) && self.usable(wish) {
+                self.note_choice(rsc, &row, active, &nodes, Verdict::Kept);
                 self.set_assignment(rsc, Some(wish), false, true);
                 return self.rscs[rsc].assigned;
             }
         }
         let mut chosen = nodes.first().copied();
+        let mut verdict = Verdict::Best;
         if let (Some(best), Some(running)) = (chosen, active) {
             // Of equals, all better than nothing, the present one wins; distinct instances spread instead.
             let spread = self.rscs[rsc].parent.is_some_and(|p| self.rscs[p].unique);
@@ -95,10 +97,33 @@ impl Cluster<'_> {
                 && self.rscs[rsc].running_on.len() == 1
             {
                 chosen = Some(running);
+                verdict = Verdict::Stays;
             }
         }
+        self.note_choice(rsc, &row, active, &nodes, verdict);
         self.set_assignment(rsc, chosen, false, true);
         self.rscs[rsc].assigned
+    }
+
+    /// Notes why a node comes before the others, or that none can be taken. The rest of the pass changes what nodes are compared by.
+    fn note_choice(
+        &mut self,
+        rsc: RscIx,
+        row: &Row,
+        active: Option<NodeIx>,
+        nodes: &[NodeIx],
+        verdict: Verdict,
+    ) {
+        let Some((best, others)) = nodes.split_first() else {
+            self.rscs[rsc].choice = Some(Choice { verdict: Verdict::NoNode, lost: Vec::new() });
+            return;
+        };
+        let lost = others
+            .iter()
+            .map(|other| (*other, self.compare_nodes(row, active, *best, *other).1))
+            .collect();
+        let verdict = if self.available(row, *best) { verdict } else { Verdict::NoNode };
+        self.rscs[rsc].choice = Some(Choice { verdict, lost });
     }
 
     /// Makes an assignment. A node that can not take it counts as none, unless forced.

@@ -1,10 +1,11 @@
 //! Assigning a clone: its instances, one after the other, and then which of them are promoted.
 
+use crate::arena::RscIx;
+use crate::cluster::Cluster;
+use crate::row::Cause;
 use tierce_cib::values::INFINITY;
 
 use super::colocation::Select;
-use crate::arena::RscIx;
-use crate::cluster::Cluster;
 
 impl Cluster<'_> {
     pub(super) fn assign_clone(&mut self, clone: RscIx) {
@@ -29,6 +30,7 @@ impl Cluster<'_> {
             let select = Select { active: true, positive: true, ..Select::default() };
             self.add_wishes(col.dependent, clone, &mut row, Some(ix), factor, select);
             self.rscs[clone].allowed = row;
+            self.rscs[clone].allowed.tell(Cause::Wanted(ix));
         }
         let (max, per_node) = (self.rscs[clone].clone_max, self.rscs[clone].clone_node_max);
         self.assign_instances(clone, max, per_node);

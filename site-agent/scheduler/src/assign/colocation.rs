@@ -5,6 +5,7 @@ use tierce_cib::values::{INFINITY, add_scores};
 use crate::arena::{ColIx, NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Colocation, Kind, Place, Role, Row};
+use crate::row::Cause;
 
 /// A node that was wanted and that a wish speaks against: it counts as not available until all are heard, then as the
 /// least that is still wanted.
@@ -187,6 +188,7 @@ impl<'a> Cluster<'a> {
             Kind::Group => self.apply_with_group(dependent, primary, ix),
             Kind::Clone | Kind::Bundle => self.apply_with_clone(dependent, primary, ix),
         }
+        self.rscs[dependent].allowed.tell(Cause::With(ix));
     }
 
     fn apply_with_group(&mut self, dependent: RscIx, group: RscIx, ix: ColIx) {

@@ -9,6 +9,7 @@ use tierce_cib::values::INFINITY;
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Kind, Role, Row};
+use crate::row::Cause;
 
 impl Cluster<'_> {
     /// Assigns up to `max` instances, at most `per_node` on each node.
@@ -47,7 +48,7 @@ impl Cluster<'_> {
     }
 
     fn close_all(&mut self, rsc: RscIx) {
-        self.close(rsc);
+        self.close(rsc, Cause::Surplus);
         for child in self.rscs[rsc].children.clone() {
             self.close_all(child);
         }
@@ -157,7 +158,9 @@ impl Cluster<'_> {
     }
 
     fn ban_tree(&mut self, rsc: RscIx, node: NodeIx) {
-        self.rscs[rsc].allowed[node.0 as usize].score = -INFINITY;
+        let row = &mut self.rscs[rsc].allowed;
+        row[node.0 as usize].score = -INFINITY;
+        row.tell(Cause::Full);
         for child in self.rscs[rsc].children.clone() {
             self.ban_tree(child, node);
         }

@@ -13,12 +13,13 @@ pub(crate) mod primitive;
 pub(crate) mod promotable;
 pub(crate) mod utilization;
 
-use tierce_cib::values::{INFINITY, add_scores};
+use tierce_cib::values::INFINITY;
 
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Discover, Kind, Role};
 use crate::options::Placement;
+use crate::row::Cause;
 
 impl Cluster<'_> {
     /// Gives each resource its own wishes: to stay, and not to be where it failed.
@@ -44,6 +45,7 @@ impl Cluster<'_> {
                 place.score = -INFINITY;
             }
         }
+        self.rscs[rsc].allowed.tell(Cause::Discovery);
     }
 
     fn apply_stickiness(&mut self, rsc: RscIx) {
@@ -56,8 +58,7 @@ impl Cluster<'_> {
         if place.listed || self.options.symmetric {
             place.listed = true;
             let stickiness = self.rscs[rsc].stickiness;
-            let place = &mut self.rscs[rsc].allowed[node.0 as usize];
-            place.score = add_scores(place.score, stickiness);
+            self.rscs[rsc].allowed.add(node, stickiness, Cause::Stickiness);
         }
     }
 
@@ -72,9 +73,8 @@ impl Cluster<'_> {
 
     /// Takes a node away from a resource and all that is in it.
     pub(crate) fn forbid(&mut self, rsc: RscIx, node: NodeIx) {
-        let place = &mut self.rscs[rsc].allowed[node.0 as usize];
-        if place.listed {
-            place.score = -INFINITY;
+        if self.rscs[rsc].allowed[node.0 as usize].listed {
+            self.rscs[rsc].allowed.add(node, -INFINITY, Cause::Threshold);
         }
         for child in self.rscs[rsc].children.clone() {
             self.forbid(child, node);

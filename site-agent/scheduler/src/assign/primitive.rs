@@ -6,6 +6,7 @@ use super::colocation::Select;
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Kind, Role};
+use crate::row::{Cause, Choice, Verdict};
 
 impl Cluster<'_> {
     pub(super) fn assign_primitive(
@@ -32,7 +33,7 @@ impl Cluster<'_> {
             self.hear_dependents(rsc, mandatory);
         }
         if self.rscs[rsc].next_role == Role::Stopped {
-            self.close(rsc);
+            self.close(rsc, Cause::Stopped);
         }
         self.decide(rsc, prefer, stop_if_fail);
         self.connection_assigned(rsc);
@@ -41,12 +42,14 @@ impl Cluster<'_> {
     }
 
     /// Nothing may take it.
-    pub(crate) fn close(&mut self, rsc: RscIx) {
-        for place in &mut self.rscs[rsc].allowed {
+    pub(crate) fn close(&mut self, rsc: RscIx, cause: Cause) {
+        let row = &mut self.rscs[rsc].allowed;
+        for place in &mut *row {
             if place.listed {
                 place.score = -INFINITY;
             }
         }
+        row.tell(cause);
     }
 
     /// Those that it must be with are assigned first, and tell where it can be.
@@ -91,6 +94,7 @@ impl Cluster<'_> {
             let source = group.unwrap_or(col.dependent);
             self.add_wishes(source, rsc, &mut row, Some(ix), factor, select);
             self.rscs[rsc].allowed = row;
+            self.rscs[rsc].allowed.tell(Cause::Wanted(ix));
         }
     }
 
@@ -109,10 +113,12 @@ impl Cluster<'_> {
             let role = self.rscs[rsc].next_role;
             self.set_assignment(rsc, node, true, true);
             self.rscs[rsc].next_role = role;
+            self.rscs[rsc].choice = Some(Choice { verdict: Verdict::Unmanaged, lost: Vec::new() });
             return;
         }
         if self.options.stop_all {
             self.set_assignment(rsc, None, true, true);
+            self.rscs[rsc].choice = Some(Choice { verdict: Verdict::StopAll, lost: Vec::new() });
             return;
         }
         self.choose_or_fail(rsc, prefer, stop_if_fail);

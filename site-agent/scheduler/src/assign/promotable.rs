@@ -9,6 +9,7 @@ use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Kind, Role, Row};
 use crate::options::NoQuorum;
+use crate::row::Cause;
 
 impl<'a> Cluster<'a> {
     /// Adds promotion scores to what instances think of nodes, so that instances go where they could be promoted.
@@ -20,11 +21,9 @@ impl<'a> Cluster<'a> {
                     continue;
                 }
                 if let Some(score) = self.promotion_score(instance, node).filter(|s| *s > 0) {
-                    let at = &mut self.rscs[instance].allowed[node.0 as usize];
-                    at.score = add_scores(at.score, score);
+                    self.rscs[instance].allowed.add(node, score, Cause::Promotion);
                     if let Some(first) = self.rscs[instance].children.first().copied() {
-                        let at = &mut self.rscs[first].allowed[node.0 as usize];
-                        at.score = add_scores(at.score, score);
+                        self.rscs[first].allowed.add(node, score, Cause::Promotion);
                     }
                 }
             }

@@ -7,8 +7,9 @@ use tierce_cib::values::INFINITY;
 
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
-use crate::model::{Kind, Place};
+use crate::model::{Kind, Place, Row};
 use crate::options::Placement;
+use crate::row::Cause;
 
 /// How much a resource is wanted first: priority, score where it is, scores everywhere.
 type Wanted = (Reverse<i32>, Reverse<i32>, Vec<Reverse<i32>>);
@@ -55,6 +56,7 @@ impl<'a> Cluster<'a> {
                 row[node.0 as usize].score = -INFINITY;
                 if !fits_all || self.usable(node) {
                     self.rscs[rsc].allowed[node.0 as usize].score = -INFINITY;
+                    self.rscs[rsc].allowed.tell(Cause::Capacity);
                 }
             }
         }
@@ -174,7 +176,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// What a resource thinks of the nodes, and what it must or would like to be with.
-    fn wishes_of(&mut self, rsc: RscIx) -> Vec<Place> {
+    fn wishes_of(&mut self, rsc: RscIx) -> Row {
         let mut row = self.rscs[rsc].allowed.clone();
         if self.rscs[rsc].kind != Kind::Primitive {
             // What is in it has what it was given.

@@ -4,6 +4,7 @@
 use crate::arena::RscIx;
 use crate::cluster::Cluster;
 use crate::model::{Colocation, Kind, Replica};
+use crate::row::Cause;
 use tierce_cib::values::INFINITY;
 
 impl Cluster<'_> {
@@ -73,6 +74,7 @@ impl Cluster<'_> {
                     place.score = INFINITY;
                 }
             }
+            self.rscs[child].allowed.tell(Cause::Inside);
             self.assign(child, replica.node, true);
         }
     }
@@ -106,6 +108,7 @@ impl Cluster<'_> {
                         place.score = -INFINITY;
                     }
                 }
+                self.rscs[rsc].allowed.tell(Cause::Inside);
                 continue;
             }
             self.push_colocation(Colocation {
@@ -131,6 +134,7 @@ impl Cluster<'_> {
                 place.score = if self.nodes[node].is_remote() { -INFINITY } else { 0 };
             }
         }
+        self.rscs[rsc].allowed.tell(Cause::Inside);
     }
 
     /// The node that a container is.
@@ -148,5 +152,6 @@ impl Cluster<'_> {
                 self.rscs[rsc].allowed[node.0 as usize].score = -INFINITY;
             }
         }
+        self.rscs[rsc].allowed.tell(Cause::Inside);
     }
 }

@@ -9,6 +9,7 @@ use crate::arena::RscIx;
 use crate::cluster::Cluster;
 use crate::implied::{REPLICA, is_implied};
 use crate::model::{Discover, Kind, Replica};
+use crate::row::Cause;
 
 /// How much an instance wants to be in its replica.
 const AT_HOME: i32 = 500;
@@ -81,6 +82,7 @@ impl<'a> Cluster<'a> {
                     place.listed = true;
                     place.score = score;
                     place.discover = Discover::Exclusive;
+                    self.rscs[rsc].allowed.tell(Cause::Inside);
                 }
             }
         }

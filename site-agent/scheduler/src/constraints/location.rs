@@ -1,13 +1,14 @@
 //! Location: scores of nodes, given or by rule, and where probes are made.
 
 use tierce_cib::rules::Situation;
-use tierce_cib::values::{self, INFINITY, add_scores};
+use tierce_cib::values::{self, INFINITY};
 use tierce_cib::xml::Element;
 
 use super::constraint_id;
-use crate::arena::{NodeIx, RscIx};
+use crate::arena::{LocIx, NodeIx, RscIx};
 use crate::cluster::Cluster;
-use crate::model::{Discover, Kind, Location, Role};
+use crate::model::{Discover, Kind, Location, Origin, Role};
+use crate::row::Cause;
 
 impl<'a> Cluster<'a> {
     pub(super) fn unpack_location(&mut self, xml: Element<'a>) {
@@ -95,7 +96,8 @@ impl<'a> Cluster<'a> {
             self.rscs[rsc].exclusive_discover = true;
         }
         let role = role.filter(|r| *r != Role::Started && *r != Role::Unknown);
-        let location = Location { id: constraint_id(xml).into(), role, nodes, discover };
+        let id = constraint_id(xml).into();
+        let location = Location { id, origin: Origin::Constraint, role, nodes, discover };
         let ix = self.locations.push(location);
         self.rscs[rsc].locations.push(ix);
     }
@@ -134,16 +136,13 @@ impl<'a> Cluster<'a> {
     }
 
     /// Gives a resource, and what is in it, the scores of a location constraint.
-    pub(crate) fn apply_location(&mut self, rsc: RscIx, location: &Location<'a>, reset: bool) {
+    pub(crate) fn apply_location(&mut self, rsc: RscIx, ix: LocIx, reset: bool) {
+        let location = &self.locations[ix];
         for (node, score) in &location.nodes {
-            let place = &mut self.rscs[rsc].allowed[node.0 as usize];
             let score = if reset { 0 } else { *score };
-            if place.listed {
-                place.score = add_scores(place.score, score);
-            } else {
-                place.listed = true;
-                place.score = score;
-            }
+            self.rscs[rsc].allowed.add(*node, score, Cause::Location(ix));
+            let place = &mut self.rscs[rsc].allowed[node.0 as usize];
+            place.listed = true;
             if location.discover > place.discover {
                 place.discover = location.discover;
             }
@@ -152,12 +151,12 @@ impl<'a> Cluster<'a> {
         match self.rscs[rsc].kind {
             Kind::Group => {
                 for (i, child) in children.into_iter().enumerate() {
-                    self.apply_location(child, location, reset || i > 0);
+                    self.apply_location(child, ix, reset || i > 0);
                 }
             }
             Kind::Clone => {
                 for child in children {
-                    self.apply_location(child, location, reset);
+                    self.apply_location(child, ix, reset);
                 }
             }
             Kind::Bundle => {
@@ -183,7 +182,7 @@ impl<'a> Cluster<'a> {
                 if location.role == Some(Role::Promoted) {
                     self.apply_discovery(rsc, &location);
                 } else {
-                    self.apply_location(rsc, &location, false);
+                    self.apply_location(rsc, ix, false);
                 }
             }
         }

@@ -25,7 +25,11 @@ impl Cluster<'_> {
             match xml.name() {
                 "rsc_location" => self.unpack_location(xml),
                 "rsc_colocation" => self.unpack_colocation(xml),
-                "rsc_order" => self.unpack_order(xml),
+                "rsc_order" => {
+                    self.origin = Some(self.order_xml.push(xml));
+                    self.unpack_order(xml);
+                    self.origin = None;
+                }
                 "rsc_ticket" => self.unpack_ticket(xml),
                 _ => {}
             }

@@ -156,6 +156,6 @@ impl<'a> Cluster<'a> {
 
     /// Adds an ordering.
     pub(crate) fn order(&mut self, first: End, then: End, flags: u32) {
-        self.orders.push(Order { first, then, flags });
+        self.orders.push(Order { first, then, flags, origin: self.origin });
     }
 }

@@ -72,16 +72,16 @@ impl<'a> Cluster<'a> {
             if role == Some(Role::Promoted) && policy != LossPolicy::Stop {
                 return;
             }
-            self.ban_everywhere(rsc, "__no_ticket__");
+            self.ban_for_ticket(rsc, position, "__no_ticket__");
             return;
         }
         if !granted {
             match policy {
-                LossPolicy::Stop => self.ban_everywhere(rsc, "__loss_of_ticket__"),
+                LossPolicy::Stop => self.ban_for_ticket(rsc, position, "__loss_of_ticket__"),
                 LossPolicy::Demote => {
                     // Only the promotion is taken away where that is what depends on it.
                     if role != Some(Role::Promoted) {
-                        self.ban_everywhere(rsc, "__loss_of_ticket__");
+                        self.ban_for_ticket(rsc, position, "__loss_of_ticket__");
                     }
                 }
                 LossPolicy::Fence => {
@@ -89,7 +89,7 @@ impl<'a> Cluster<'a> {
                     if role.is_some_and(|wanted| wanted != current) {
                         return;
                     }
-                    self.ban_everywhere(rsc, "__loss_of_ticket__");
+                    self.ban_for_ticket(rsc, position, "__loss_of_ticket__");
                     for node in self.rscs[rsc].running_on.clone() {
                         self.doom(node, "deadman ticket was lost");
                     }
@@ -108,7 +108,7 @@ impl<'a> Cluster<'a> {
             return;
         }
         if standby && (role != Some(Role::Promoted) || policy == LossPolicy::Stop) {
-            self.ban_everywhere(rsc, "__ticket_standby__");
+            self.ban_for_ticket(rsc, position, "__ticket_standby__");
         }
     }
 

@@ -1,6 +1,7 @@
 //! The transition graph: which actions are in it, and what each waits for.
 
-pub(crate) mod dot;
+pub(crate) mod loops;
+pub(crate) mod picture;
 pub(crate) mod xml;
 
 use crate::action::{Task, flag};

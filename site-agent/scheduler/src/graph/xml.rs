@@ -2,32 +2,13 @@
 
 use std::fmt::Write as _;
 
+use tierce_cib::xml::{escaped, is_name};
+
 use super::Graph;
 use crate::action::{Action, Task};
 use crate::arena::{ActIx, Key};
 use crate::cluster::Cluster;
 use crate::model::{Kind, NodeKind};
-
-/// Writes a value so that it can stand in quotes.
-pub(crate) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\n' => out.push_str("&#10;"),
-            other => out.push(other),
-        }
-    }
-    out
-}
-
-fn is_name(word: &str) -> bool {
-    let first = word.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_');
-    first && word.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':'))
-}
 
 impl<'a> Cluster<'a> {
     /// The whole graph.
@@ -45,8 +26,8 @@ impl<'a> Cluster<'a> {
             out,
             "<transition_graph cluster-delay=\"{}\" fencing-timeout=\"{}\" failed-stop-offset=\"INFINITY\" \
              failed-start-offset=\"{start}\" transition_id=\"1\"",
-            escape(delay),
-            escape(fencing)
+            escaped(delay),
+            escaped(fencing)
         );
         if let Some(next) = self.next_change.get() {
             let _ = write!(out, " recheck-by=\"{next}\"");
@@ -98,8 +79,8 @@ impl<'a> Cluster<'a> {
             out,
             "        <{name} id=\"{}\" operation=\"{}\" operation_key=\"{}\"",
             ix.position() + 1,
-            escape(task),
-            escape(&key)
+            escaped(task),
+            escaped(&key)
         );
         if a.task == Task::ForgetHistory {
             out.push_str(" mode=\"cib\"");
@@ -111,17 +92,21 @@ impl<'a> Cluster<'a> {
             let _ = write!(out, " shutdown-lock=\"{since}\"");
         }
         if key != a.key {
-            let _ = write!(out, " internal_operation_key=\"{}\"", escape(&a.key));
+            let _ = write!(out, " internal_operation_key=\"{}\"", escaped(&a.key));
         }
         let place = !a.pseudo || a.task == Task::Fence;
         if place && let Some(node) = a.node {
             let n = &self.nodes[node];
-            let _ =
-                write!(out, " on_node=\"{}\" on_node_uuid=\"{}\"", escape(&n.name), escape(&n.id));
+            let _ = write!(
+                out,
+                " on_node=\"{}\" on_node_uuid=\"{}\"",
+                escaped(&n.name),
+                escaped(&n.id)
+            );
             if n.is_remote()
                 && let Some(router) = self.router(ix)
             {
-                let _ = write!(out, " router_node=\"{}\"", escape(&self.nodes[router].name));
+                let _ = write!(out, " router_node=\"{}\"", escaped(&self.nodes[router].name));
             }
         }
         if !full {
@@ -163,15 +148,15 @@ impl<'a> Cluster<'a> {
         }
         let _ = write!(out, "          <primitive");
         if self.anonymous(rsc) {
-            let _ = write!(out, " id=\"{}\" long-id=\"{}\"", escape(r.base), escape(&r.id));
+            let _ = write!(out, " id=\"{}\" long-id=\"{}\"", escaped(r.base), escaped(&r.id));
         } else {
-            let _ = write!(out, " id=\"{}\"", escape(&r.id));
+            let _ = write!(out, " id=\"{}\"", escaped(&r.id));
         }
-        let _ = write!(out, " class=\"{}\"", escape(r.class));
+        let _ = write!(out, " class=\"{}\"", escaped(r.class));
         if !r.provider.is_empty() {
-            let _ = write!(out, " provider=\"{}\"", escape(r.provider));
+            let _ = write!(out, " provider=\"{}\"", escaped(r.provider));
         }
-        let _ = writeln!(out, " type=\"{}\"/>", escape(r.agent));
+        let _ = writeln!(out, " type=\"{}\"/>", escaped(r.agent));
     }
 
     fn write_attributes(&self, out: &mut String, a: &Action<'a>) {
@@ -232,7 +217,7 @@ impl<'a> Cluster<'a> {
         list.dedup_by(|x, y| x.0 == y.0);
         out.push_str("          <attributes");
         for (k, v) in list {
-            let _ = write!(out, " {k}=\"{}\"", escape(&v));
+            let _ = write!(out, " {k}=\"{}\"", escaped(&v));
         }
         out.push_str("/>\n");
     }
@@ -249,13 +234,13 @@ impl<'a> Cluster<'a> {
             let _ = writeln!(
                 out,
                 "          <downed>\n            <node id=\"{}\"/>\n          </downed>",
-                escape(&n.id)
+                escaped(&n.id)
             );
         } else if stops_remote && let Some(remote) = a.rsc.and_then(|r| self.rscs[r].remote_node) {
             let _ = writeln!(
                 out,
                 "          <downed>\n            <node id=\"{}\"/>\n          </downed>",
-                escape(&self.nodes[remote].id)
+                escaped(&self.nodes[remote].id)
             );
         }
     }

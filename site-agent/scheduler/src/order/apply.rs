@@ -13,6 +13,7 @@ impl Cluster<'_> {
         for order in &orders {
             self.resolve(order);
         }
+        self.origin = None;
         self.order_probes_as_stops(&orders);
         self.follow_orders()?;
         self.order_probes_before_restarts();
@@ -20,6 +21,7 @@ impl Cluster<'_> {
     }
 
     fn resolve(&mut self, order: &Order) {
+        self.origin = order.origin;
         let firsts = match order.first {
             End::Action(ix) => vec![ix],
             End::Op(rsc, Task::Stop, _)
@@ -112,7 +114,7 @@ impl Cluster<'_> {
                 && !self.is_within(first, then)
                 && !self.is_within(then, first)
             {
-                self.migration_equivalents((first, a), (then, b), order.flags, &mut all);
+                self.migration_equivalents((first, a), (then, b), &order, &mut all);
             }
             all.push(order);
         }
@@ -123,12 +125,14 @@ impl Cluster<'_> {
         &self,
         (first, a): (RscIx, Task),
         (then, b): (RscIx, Task),
-        flags: u32,
+        order: &Order,
         all: &mut Vec<Order>,
     ) {
+        let (flags, origin) = (order.flags, order.origin);
         let moves = |r: RscIx| self.rscs[r].kind == Kind::Primitive && self.rscs[r].allow_migrate;
         let mut add = |x: (RscIx, Task), y: (RscIx, Task), flags: u32| {
-            all.push(Order { first: End::Op(x.0, x.1, 0), then: End::Op(y.0, y.1, 0), flags });
+            let (first, then) = (End::Op(x.0, x.1, 0), End::Op(y.0, y.1, 0));
+            all.push(Order { first, then, flags, origin });
         };
         match (a, b) {
             (Task::Start, Task::Start) => {

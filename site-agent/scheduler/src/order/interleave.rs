@@ -153,7 +153,7 @@ impl Cluster<'_> {
             return matches(node);
         }
         let row = &self.rscs[instance].allowed;
-        self.sorted_nodes(instance, row, None).into_iter().find_map(matches)
+        self.sorted_nodes(row, None).into_iter().find_map(matches)
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use super::collective::Seen;
 use crate::Error;
-use crate::action::{Edge, Task, flag};
-use crate::arena::{ActIx, Key, NodeIx};
+use crate::action::{Because, Bond, Edge, Task, flag};
+use crate::arena::{ActIx, Key, NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Kind, Role};
 
@@ -105,6 +105,7 @@ impl Cluster<'_> {
         }
         for (i, edge) in edges.into_iter().enumerate() {
             let first = edge.other;
+            self.origin = edge.origin;
             let (first_node, then_node) = (self.where_for(first), self.where_for(then));
             if edge.flags & flag::SAME_NODE != 0
                 && let (Some(a), Some(b)) = (first_node, then_node)
@@ -130,6 +131,7 @@ impl Cluster<'_> {
             }
             changed_then |= changed.then;
         }
+        self.origin = None;
         let now = (self.actions[then].optional, self.actions[then].runnable);
         if changed_then || now != before {
             if before.1 && !now.1 {
@@ -277,9 +279,13 @@ impl Cluster<'_> {
         let held = t.runnable && !t.by_fencing;
         if firm && both && !f.optional && !f.runnable && !t.optional && held {
             let reason = format!("unrunnable {}", self.name_for_reason(first));
+            let because = self.because(first);
             let t = &mut self.actions[then];
             t.runnable = false;
-            t.reason.get_or_insert(reason);
+            if t.reason.is_none() {
+                t.reason = Some(reason);
+                t.because = Some(because);
+            }
             changed.then = true;
         }
         changed
@@ -514,6 +520,7 @@ impl Cluster<'_> {
         let same = self.actions[first].rsc == self.actions[then].rsc;
         if !same && self.actions[then].reason.is_none() {
             self.actions[then].reason = Some(text);
+            self.actions[then].because = Some(self.because(first));
         }
     }
 
@@ -522,8 +529,13 @@ impl Cluster<'_> {
             let text = format!("required {}", self.name_for_reason(then));
             if self.actions[first].rsc != self.actions[then].rsc {
                 self.actions[first].reason = Some(text);
+                self.actions[first].because = Some(self.because(then));
             }
         }
+    }
+
+    fn because(&self, by: ActIx) -> Because {
+        Because { by, constraint: self.origin.map(Bond::Order) }
     }
 
     fn name_for_reason(&self, ix: ActIx) -> String {
@@ -568,12 +580,13 @@ impl Cluster<'_> {
                     Task::Start
                 };
                 let dependent = c.dependent;
-                self.block_tree(dependent, wanted, ix, work);
+                let because = Because { by: ix, constraint: Some(Bond::Colocation(col)) };
+                self.block_tree(dependent, wanted, because, work);
             }
         }
     }
 
-    fn block_tree(&mut self, rsc: crate::arena::RscIx, task: Task, why: ActIx, work: &mut Work) {
+    fn block_tree(&mut self, rsc: RscIx, task: Task, why: Because, work: &mut Work) {
         if self.rscs[rsc].kind != Kind::Primitive {
             for child in self.rscs[rsc].children.clone() {
                 self.block_tree(child, task, why, work);
@@ -582,10 +595,13 @@ impl Cluster<'_> {
         }
         for action in self.find_actions(rsc, task, 0) {
             if self.actions[action].runnable {
-                let reason = self.name_for_reason(why);
+                let reason = self.name_for_reason(why.by);
                 let a = &mut self.actions[action];
                 a.runnable = false;
-                a.reason.get_or_insert_with(|| format!("colocation with {reason}"));
+                if a.reason.is_none() {
+                    a.reason = Some(format!("colocation with {reason}"));
+                    a.because = Some(why);
+                }
                 work.push(action);
                 self.push_after(action, work);
                 self.block_dependents(action, work);

@@ -37,6 +37,10 @@ pub struct Request {
     pub save_input: bool,
     /// Keep the result.
     pub save_output: bool,
+    /// Give the plan as data as well: steps, changes, what is where. No option asks for it: it is for programs.
+    pub details: bool,
+    /// Draw the graph as SVG.
+    pub svg: bool,
     /// Nodes to bring up.
     pub up: Vec<String>,
     /// Nodes to take down.

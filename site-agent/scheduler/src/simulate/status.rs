@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 
 use super::options::Request;
-use super::resources;
+use super::{extras, resources};
 use crate::arena::NodeIx;
 use crate::cluster::Cluster;
 use crate::model::{Health, Kind, NodeKind};
 
 /// The whole block under a heading.
-pub(crate) fn render(c: &Cluster<'_>, title: &str, _request: &Request) -> String {
+pub(crate) fn render(c: &Cluster<'_>, title: &str, request: &Request) -> String {
     let mut out = String::new();
     let (total, disabled, blocked) = counts(c);
     if !title.starts_with('\n') && (disabled > 0 || blocked > 0) {
@@ -24,6 +24,7 @@ pub(crate) fn render(c: &Cluster<'_>, title: &str, _request: &Request) -> String
     for rsc in &c.top {
         resources::render(c, *rsc, 2, &mut out);
     }
+    extras::render(c, request, &mut out);
     out
 }
 
@@ -85,7 +86,7 @@ fn nodes(c: &Cluster<'_>, out: &mut String) {
     }
 }
 
-fn state(c: &Cluster<'_>, node: NodeIx) -> String {
+pub(super) fn state(c: &Cluster<'_>, node: NodeIx) -> String {
     let n = &c.nodes[node];
     let active = !n.running.is_empty();
     let base = if n.unclean {

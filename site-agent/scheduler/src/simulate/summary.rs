@@ -10,50 +10,79 @@ use crate::cluster::Cluster;
 use crate::model::{Kind, Role};
 use crate::plan::Plan;
 
-struct Row {
-    verb: &'static str,
-    rsc: String,
-    from: String,
-    to: String,
-    tail: String,
+/// What happens to one resource or node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// `Fence (reboot)`, `Start`, `Stop`, `Move`, `Recover`, …
+    pub verb: String,
+    /// The resource, or the node that is fenced.
+    pub what: String,
+    /// From where, with a role where there is one; empty where there is nothing to say.
+    pub from: String,
+    /// To where, or where.
+    pub to: String,
+    /// Why; empty where there is nothing to say.
+    pub why: String,
+}
+
+type Row = Change;
+
+/// Nodes that are fenced.
+fn fences(plan: &Plan<'_>) -> Vec<Change> {
+    let c = &plan.cluster;
+    let mut found = Vec::new();
+    let fences = c.nodes.keys().map(|n| c.fence_actions.get(n.0 as usize).copied().flatten());
+    let unfences = c.nodes.keys().map(|n| c.unfence_actions.get(&n).copied());
+    for ix in fences.chain(unfences).flatten().filter(|ix| c.in_graph(*ix)) {
+        let a = &c.actions[ix];
+        let Some(node) = a.node else { continue };
+        let op = a.meta.iter().find(|(k, _)| k == "stonith_action").map_or("reboot", |(_, v)| v);
+        let container = c.nodes[node].connection.and_then(|x| c.rscs[x].container);
+        found.push(Change {
+            verb: format!("Fence ({op})"),
+            what: c.nodes[node].name.to_string(),
+            from: container.map_or(String::new(), |x| format!("resource: {}", c.rscs[x].id)),
+            to: String::new(),
+            why: a.reason.as_deref().unwrap_or("node is unclean").to_owned(),
+        });
+    }
+    found
+}
+
+/// What happens to resources.
+fn moves(plan: &Plan<'_>) -> Vec<Change> {
+    let mut rows = Vec::new();
+    for rsc in &plan.cluster.top {
+        collect(&plan.cluster, *rsc, &mut rows);
+    }
+    rows
+}
+
+/// All that happens: fencing first.
+pub(crate) fn changes(plan: &Plan<'_>) -> Vec<Change> {
+    let mut all = fences(plan);
+    all.extend(moves(plan));
+    all
 }
 
 /// The block `Transition Summary`.
 pub(crate) fn render(plan: &Plan<'_>) -> String {
-    let c = &plan.cluster;
     let mut out = String::from("\nTransition Summary:\n");
-    let fences = c.nodes.keys().map(|n| c.fence_actions.get(n.0 as usize).copied().flatten());
-    let unfences = c.nodes.keys().map(|n| c.unfence_actions.get(&n).copied());
-    for ix in fences.chain(unfences).flatten() {
-        if let (true, Some(node)) = (c.in_graph(ix), c.actions[ix].node) {
-            let a = &c.actions[ix];
-            let op = a
-                .meta
-                .iter()
-                .find(|(k, _)| k == "stonith_action")
-                .map_or("reboot", |(_, v)| v.as_str());
-            let reason = a.reason.as_deref().unwrap_or("node is unclean");
-            let container = c.nodes[node].connection.and_then(|x| c.rscs[x].container);
-            let name = &c.nodes[node].name;
-            let _ = match container {
-                Some(x) => {
-                    writeln!(out, "  * Fence ({op}) {name} (resource: {}) '{reason}'", c.rscs[x].id)
-                }
-                None => writeln!(out, "  * Fence ({op}) {name} '{reason}'"),
-            };
+    for fence in fences(plan) {
+        let _ = write!(out, "  * {} {}", fence.verb, fence.what);
+        if !fence.from.is_empty() {
+            let _ = write!(out, " ({})", fence.from);
         }
+        let _ = writeln!(out, " '{}'", fence.why);
     }
-    let mut rows = Vec::new();
-    for rsc in &c.top {
-        collect(c, *rsc, &mut rows);
-    }
-    let name_width = rows.iter().map(|r| r.rsc.len()).max().unwrap_or(0).max(5);
+    let rows = moves(plan);
+    let name_width = rows.iter().map(|r| r.what.len()).max().unwrap_or(0).max(5);
     let width = rows.iter().map(|r| r.to.len() + r.from.len()).max().unwrap_or(0);
     for row in rows {
         let place = format!("{}{}", row.from, row.to);
-        let _ = write!(out, "  * {:<10} {:<name_width$}   ( {place:>width$} )", row.verb, row.rsc);
-        if !row.tail.is_empty() {
-            let _ = write!(out, "  {}", row.tail);
+        let _ = write!(out, "  * {:<10} {:<name_width$}   ( {place:>width$} )", row.verb, row.what);
+        if !row.why.is_empty() {
+            let _ = write!(out, "  {}", row.why);
         }
         out.push('\n');
     }
@@ -111,8 +140,8 @@ fn row(c: &Cluster<'_>, rsc: RscIx) -> Option<Row> {
             String::new()
         }
     };
-    let make = |verb, from: String, to: String, tail: String| {
-        Some(Row { verb, rsc: r.id.clone(), from, to, tail })
+    let make = |verb: &str, from: String, to: String, why: String| {
+        Some(Row { verb: verb.to_owned(), what: r.id.clone(), from, to, why })
     };
     let (now, then) = (r.role, r.next_role);
     let stop_reason =

@@ -13,7 +13,7 @@ use super::fail_count::base_name;
 use crate::Error;
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::{Cluster, StaleOp};
-use crate::model::{Kind, Location, NodeKind, OnFail, Requires, Role};
+use crate::model::{Kind, Location, NodeKind, OnFail, Origin, Requires, Role};
 
 /// Outcome of an operation after its return code was read in its context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -654,17 +654,30 @@ impl<'a> Cluster<'a> {
     /// Bans a resource from all nodes.
     pub(crate) fn ban_everywhere(&mut self, rsc: RscIx, why: &'a str) {
         let nodes = self.nodes.keys().map(|n| (n, -INFINITY)).collect();
-        self.add_location(rsc, nodes, why);
+        self.add_location(rsc, nodes, why, Origin::Status);
+    }
+
+    /// Bans a resource from all nodes, for a ticket is missing or aside: the use of it, by position.
+    pub(crate) fn ban_for_ticket(&mut self, rsc: RscIx, used: usize, why: &'a str) {
+        let nodes = self.nodes.keys().map(|n| (n, -INFINITY)).collect();
+        self.add_location(rsc, nodes, why, Origin::Ticket(used));
     }
 
     /// Adds a score for one node.
     pub(crate) fn locate(&mut self, rsc: RscIx, node: NodeIx, score: i32, why: &'a str) {
-        self.add_location(rsc, vec![(node, score)], why);
+        self.add_location(rsc, vec![(node, score)], why, Origin::Status);
     }
 
-    fn add_location(&mut self, rsc: RscIx, nodes: Vec<(NodeIx, i32)>, why: &'a str) {
+    fn add_location(
+        &mut self,
+        rsc: RscIx,
+        nodes: Vec<(NodeIx, i32)>,
+        why: &'a str,
+        origin: Origin,
+    ) {
         let location = Location {
             id: why.into(),
+            origin,
             role: None,
             nodes,
             discover: crate::model::Discover::Always,

@@ -68,6 +68,8 @@ pub(crate) fn unpack(doc: &Document, now: Moment) -> Result<Cluster<'_>, Error> 
         actions: Arena::default(),
         rsc_actions: Vec::new(),
         orders: Vec::new(),
+        order_xml: Arena::default(),
+        origin: None,
         fence_actions: Vec::new(),
         unfence_actions: HashMap::new(),
         unfencing: false,

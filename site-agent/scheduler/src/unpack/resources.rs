@@ -14,7 +14,10 @@ use tierce_cib::xml::Element;
 use crate::Error;
 use crate::arena::RscIx;
 use crate::cluster::Cluster;
-use crate::model::{Discover, Kind, MultipleActive, OpConfig, Place, Requires, Resource, Role};
+use crate::model::{
+    Discover, Kind, MultipleActive, OpConfig, Place, Requires, Resource, Role, Row,
+};
+use crate::row::Cause;
 
 /// More instances than this are refused: each costs memory, and a typing error must not take all of it.
 const MAX_INSTANCES: i64 = 10_000;
@@ -192,14 +195,8 @@ impl<'a> Cluster<'a> {
     }
 
     /// A row in which every node may be used, or none in a cluster that must be asked.
-    pub(crate) fn empty_row(&self) -> Vec<Place> {
-        let place = Place {
-            listed: self.options.symmetric,
-            score: 0,
-            discover: Discover::Always,
-            count: 0,
-        };
-        let mut row = vec![place; self.nodes.len()];
+    pub(crate) fn empty_row(&self) -> Row {
+        let mut row = Row::of(Place::new(self.options.symmetric), self.nodes.len());
         for node in self.nodes.keys().filter(|n| self.nodes[*n].removed) {
             row[node.0 as usize].listed = false;
         }
@@ -208,6 +205,7 @@ impl<'a> Cluster<'a> {
             row[node.0 as usize].score = -INFINITY;
             row[node.0 as usize].discover = Discover::Never;
         }
+        row.tell(Cause::Inside);
         row
     }
 
@@ -456,7 +454,8 @@ impl<'a> Resource<'a> {
             dangling: Vec::new(),
             history: Vec::new(),
             history_name: None,
-            allowed: Vec::new(),
+            allowed: Row::default(),
+            choice: None,
             provisional: true,
             assigning: false,
             merging: false,

@@ -61,7 +61,7 @@ impl<'a> Cluster<'a> {
                 granted: values::is_true(state.attr("granted")),
                 standby: values::is_true(state.attr("standby")),
             };
-            self.tickets.insert(id, ticket);
+            self.tickets.insert(Cow::Borrowed(id), ticket);
         }
         // The form of configurations before 1.1.9.
         for set in
@@ -69,7 +69,8 @@ impl<'a> Cluster<'a> {
         {
             for (name, value) in nvset::pairs_of(set, &self.ids) {
                 if let Some(id) = name.strip_prefix("granted-ticket-") {
-                    self.tickets.entry(id).or_default().granted = values::is_true(Some(value));
+                    let ticket = self.tickets.entry(Cow::Borrowed(id)).or_default();
+                    ticket.granted = values::is_true(Some(value));
                 }
             }
         }

@@ -138,6 +138,7 @@ impl<'a> Cluster<'a> {
     /// Gives a resource, and what is in it, the scores of a location constraint.
     pub(crate) fn apply_location(&mut self, rsc: RscIx, ix: LocIx, reset: bool) {
         let location = &self.locations[ix];
+        let exclusive = location.discover == Discover::Exclusive;
         for (node, score) in &location.nodes {
             let score = if reset { 0 } else { *score };
             self.rscs[rsc].allowed.add(*node, score, Cause::Location(ix));
@@ -163,11 +164,10 @@ impl<'a> Cluster<'a> {
                 // What runs inside is where its container is.
                 let inner = self.rscs[rsc].inner;
                 for part in children.into_iter().filter(|c| Some(*c) != inner) {
-                    if location.discover == Discover::Exclusive && !self.rscs[part].is_connection()
-                    {
+                    if exclusive && !self.rscs[part].is_connection() {
                         self.rscs[part].exclusive_discover = true;
                     }
-                    self.apply_location(part, location, reset);
+                    self.apply_location(part, ix, reset);
                 }
             }
             Kind::Primitive => {}

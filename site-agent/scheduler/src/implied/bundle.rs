@@ -1,7 +1,7 @@
 //! Bundles: replicas of a container, each with an address and a connection as far as it needs them, and a clone of what runs
 //! inside.
 
-use std::net::Ipv4Addr;
+use core::net::Ipv4Addr;
 
 use tierce_cib::xml::{Document, Element, NodeId};
 
@@ -9,8 +9,8 @@ use super::container::{Container, Replica};
 use super::{MARK, REPLICA, write_pairs};
 use crate::Error;
 
-/// More replicas than this are refused.
-const MAX_REPLICAS: u32 = 10_000;
+/// More replicas than this are refused: each is a node of its own, and what nodes cost grows with their square.
+const MAX_REPLICAS: u32 = 256;
 
 /// A bundle as it is configured.
 pub(super) struct Bundle {

@@ -171,7 +171,8 @@ fn instances_of_an_ordered_clone_start_one_after_the_other_whichever_run_already
     let k = clone("k", &primitive("a", 1, ""), &[("ordered", "true")]);
     let mut it = story(&[9, 9, 9], &[k], &[]);
     it.running = vec![("a", 2)];
-    let request = Request::parse(["-x", "-", "-S"].map(str::to_owned)).expect("known");
+    let request =
+        Request::parse(["-x", "-", "-S", "-G", "graph"].map(str::to_owned)).expect("known");
     let now = Moment::from_epoch(1_700_000_000, 0).expect("in range");
     let graph = simulate::run(it.cib(), &request, now).expect("scheduled").graph;
     let doc = tierce_cib::xml::Document::parse(graph).expect("XML");

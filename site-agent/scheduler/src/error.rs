@@ -30,6 +30,17 @@ pub enum Error {
         /// One of the actions.
         action: String,
     },
+    /// A configuration of an old schema that does not mean the same by a newer one.
+    #[error(
+        "schema {schema} is older than 3.0, and this configuration means something else by 3.0: {problem}; raise it with \
+         cibadmin --upgrade on a cluster of Pacemaker 2.1"
+    )]
+    TooOld {
+        /// The schema that it declares.
+        schema: String,
+        /// What schema 3.0 says of it.
+        problem: String,
+    },
     /// Something that can not be understood.
     #[error("{what} ({place}); correct it and try again")]
     Invalid {

@@ -45,6 +45,7 @@ mod options;
 mod order;
 mod plan;
 mod prepared;
+mod raise;
 mod reasons;
 mod release;
 mod row;

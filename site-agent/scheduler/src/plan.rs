@@ -7,6 +7,7 @@ use crate::Error;
 use crate::cluster::Cluster;
 use crate::graph::Graph;
 use crate::implied;
+use crate::raise;
 use crate::unpack;
 
 /// What is to be done, with everything that led to it.
@@ -18,8 +19,14 @@ pub struct Plan<'a> {
 /// Schedules: what is to be done for a CIB at a moment, in whose local time dates without an offset are. What the configuration
 /// only implies is written into the document.
 pub fn schedule(doc: &mut Document, now: Moment) -> Result<Plan<'_>, Error> {
-    implied::write_out(doc)?;
+    make_ready(doc)?;
     decide(unpack::unpack(doc, now)?)
+}
+
+/// Raises an old schema, and writes out what the configuration only implies.
+pub(crate) fn make_ready(doc: &mut Document) -> Result<(), Error> {
+    raise::raise(doc)?;
+    implied::write_out(doc)
 }
 
 /// All that comes after the document has been read.

@@ -13,9 +13,8 @@ use tierce_cib::xml::Document;
 
 use crate::Error;
 use crate::cluster::Cluster;
-use crate::implied;
 use crate::model::Ticket;
-use crate::plan::{Plan, decide};
+use crate::plan::{Plan, decide, make_ready};
 use crate::unpack;
 
 /// See the module.
@@ -26,7 +25,7 @@ pub struct Prepared<'a> {
 impl<'a> Prepared<'a> {
     /// Reads a CIB at a moment. What the configuration only implies is written into the document.
     pub fn read(doc: &'a mut Document, now: Moment) -> Result<Self, Error> {
-        implied::write_out(doc)?;
+        make_ready(doc)?;
         Ok(Self { cluster: unpack::unpack(doc, now)? })
     }
 

@@ -62,6 +62,13 @@ impl<'a> Cluster<'a> {
     fn check_history(&mut self, rsc: RscIx, node: NodeIx, xml: Element<'a>) {
         let r = &self.rscs[rsc];
         if r.removed {
+            // A name with a number means that instance, whichever the history was given to.
+            let named = xml.id().and_then(|id| self.rsc_by_id.get(id).copied());
+            if let Some(named) = named.filter(|n| *n != rsc && !self.rscs[*n].removed)
+                && self.agent_changed(named, xml)
+            {
+                self.forget_resource(named, node, false);
+            }
             return;
         }
         if !r.running_on.contains(&node) {
@@ -149,7 +156,9 @@ impl<'a> Cluster<'a> {
             let mut restart = all.clone();
             let all_restart = entry.xml.attr("op-force-restart").is_some();
             if all_restart {
-                restart.retain(|name, _| names.contains(&name.as_str()));
+                // What an operation brings itself can not be taken in by a reload.
+                let own = self.op_parameters(rsc, task, entry.interval);
+                restart.retain(|name, _| names.contains(&name.as_str()) || own.contains_key(name));
             }
             restart.remove("CRM_meta_timeout");
             if digest(&restart) != restart_was {

@@ -94,7 +94,12 @@ impl Cluster<'_> {
         }
         let unfence = self.unfence_action(node);
         self.link(unfence, action, flags);
-        if !self.unfenced(node) {
+        if self.unfenced(node) {
+            return;
+        }
+        // What stays as it is was there before; whatever yet asks for it to start anew asks for this as well.
+        self.link(unfence, action, flag::THEN_IMPLIES_FIRST);
+        if !self.actions[action].optional {
             let reason =
                 format!("required by {} {}", self.rscs[rsc].id, self.actions[action].task.word());
             let a = &mut self.actions[unfence];

@@ -120,7 +120,10 @@ impl Cluster<'_> {
 
     fn order_inner(&mut self, bundle: RscIx, clone: RscIx) {
         let op = |rsc: RscIx, task: Task| End::Op(rsc, task, 0);
-        let shows = if self.rscs[clone].promotable { flag::ORDERED } else { flag::SHOWS_FIRST };
+        // Of a promotable bundle that only goes down no start is shown.
+        let starts = self.find_action(clone, Task::Start, None);
+        let quiet = self.rscs[clone].promotable && starts.is_none_or(|s| self.actions[s].optional);
+        let shows = if quiet { flag::ORDERED } else { flag::SHOWS_FIRST };
         self.order(op(bundle, Task::Start), op(clone, Task::Start), shows);
         self.order(op(clone, Task::Running), op(bundle, Task::Running), flag::SHOWS_THEN);
         if !self.rscs[bundle].replicas.is_empty() {

@@ -27,8 +27,9 @@ impl Cluster<'_> {
         for ix in self.actions.keys() {
             let a = &self.actions[ix];
             let (Some(rsc), Some(node)) = (a.rsc, a.node) else { continue };
-            if a.task == Task::ClearFailcount {
-                self.order_clear_of_connection(ix, rsc);
+            if a.task == Task::ClearFailcount && self.rscs[rsc].remote_node.is_some() {
+                // Failures of a connection are forgotten before it is tried again.
+                self.order(End::Action(ix), End::Op(rsc, Task::Start, 0), flag::ORDERED);
                 continue;
             }
             let Some(connection) = self.nodes[node].connection.filter(|c| *c != rsc) else {
@@ -49,13 +50,6 @@ impl Cluster<'_> {
             } else {
                 self.order_on_remote(ix, connection);
             }
-        }
-    }
-
-    /// Failures of a connection are forgotten before it is tried again.
-    fn order_clear_of_connection(&mut self, clear: ActIx, rsc: RscIx) {
-        if self.rscs[rsc].remote_node.is_some() {
-            self.order(End::Action(clear), End::Op(rsc, Task::Start, 0), flag::ORDERED);
         }
     }
 

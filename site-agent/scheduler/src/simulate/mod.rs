@@ -17,7 +17,7 @@ use tierce_cib::values;
 use tierce_cib::xml::Document;
 
 use crate::Error;
-use crate::plan::decide;
+use crate::plan::{decide, make_ready};
 use crate::reasons::ActionReason;
 use crate::steps::Step;
 pub use options::{Request, Usage};
@@ -80,7 +80,7 @@ pub fn run_document(mut doc: Document, request: &Request, clock: Moment) -> Resu
     if request.save_input {
         out.input = doc.write();
     }
-    crate::implied::write_out(&mut doc)?;
+    make_ready(&mut doc)?;
     let changes;
     {
         let cluster = crate::unpack::unpack(&doc, now)?;

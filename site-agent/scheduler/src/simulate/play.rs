@@ -90,7 +90,8 @@ fn carry_out(c: &Cluster<'_>, ix: ActIx, request: &Request, played: &mut Played)
     let a = &c.actions[ix];
     let node = c.node_name(a.node).to_owned();
     if a.pseudo {
-        let _ = writeln!(played.text, "  * Pseudo action:   {}", a.key);
+        let place = if a.task == Task::Fence { format!(" on {node}") } else { String::new() };
+        let _ = writeln!(played.text, "  * Pseudo action:   {}{place}", a.key);
         return true;
     }
     match a.task {

@@ -302,7 +302,6 @@ impl<'a> Cluster<'a> {
         if outcome != Outcome::Pending
             && self.rscs[rsc].kind == Kind::Primitive
             && !self.rscs[rsc].removed
-            && self.fail_count(rsc, node, false) > 0
             && self.outdated(rsc, node, &entry)
         {
             self.clear_failures.push((rsc, node, "resource parameters have changed"));
@@ -402,6 +401,10 @@ impl<'a> Cluster<'a> {
         }
         let Some(was) = entry.xml.attr("op-digest") else { return false };
         let params = self.digest_parameters(rsc, node, entry.task, entry.interval);
+        if params.get("addr").is_some_and(|a| a == "#uname") {
+            // It is not known yet where its container runs.
+            return false;
+        }
         crate::actions::params::digest(&params) != was
     }
 

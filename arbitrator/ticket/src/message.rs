@@ -109,7 +109,7 @@ pub struct Hello {
     pub boot: Incarnation,
     /// Digest of the part of the sender's file that must be equal; zero for arbitrators.
     pub digest: [u8; 16],
-    /// Newest configuration that it knows.
+    /// Newest configuration that it knows to be final.
     pub config_index: ConfigIndex,
     /// The sender's wall clock, milliseconds since 1970, to tell people of skew.
     pub wall_ms: u64,

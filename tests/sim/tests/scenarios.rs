@@ -436,6 +436,36 @@ fn a_wiped_voter_takes_no_part_until_it_is_admitted_under_a_new_number() {
     );
 }
 
+fn removed(w: &World, i: usize) -> bool {
+    let standing = w.nodes[i].member.as_ref().map(|m| m.standing().clone());
+    standing == Some(Standing::Out(Alarm::Removed))
+}
+
+#[test]
+fn a_member_that_was_removed_while_it_heard_nothing_learns_it_when_it_is_back() {
+    let mut w = World::with_ticket(22, 3, 2, Mode::Auto);
+    w.run_for(2_000);
+    w.cut_off(4);
+    w.done(0, Command::Remove { name: name("z") });
+    w.run_for(2_000);
+    assert!(!removed(&w, 4), "how could it know?");
+    w.heal();
+    w.run_for(2_000);
+    assert!(removed(&w, 4), "{}", tail(&w.log));
+}
+
+/// It has the entry, and whoever leads does not speak to it any more: it hears of no leader, and asks.
+#[test]
+fn a_member_that_was_removed_over_a_standing_connection_learns_it() {
+    for seed in 0..20 {
+        let mut w = World::with_ticket(seed, 3, 2, Mode::Auto);
+        w.run_for(2_000);
+        w.done(0, Command::Remove { name: name("z") });
+        w.run_for(2_000);
+        assert!(removed(&w, 4), "{}", tail(&w.log));
+    }
+}
+
 #[test]
 fn a_wiped_voter_is_brought_up_with_a_state_of_many_parts() {
     let mut w = World::with_ticket(19, 2, 1, Mode::Auto);

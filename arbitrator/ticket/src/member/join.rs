@@ -15,13 +15,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::commands::Origin;
-use super::{Alarm, Member, PlannedMember, Standing};
+use super::{Alarm, Formed, Member, PlannedMember, Standing};
 use crate::command::{Outcome, Refusal, RefusalCode};
 use crate::configuration::{Configuration, MemberInfo, Role};
 use crate::durable::{Durable, Record};
 use crate::entry::{Entry, Payload};
 use crate::ids::{
-    Ballot, ClusterId, Generation, Incarnation, LogIndex, MemberId, MemberName, StoreId,
+    Ballot, ClusterId, ConfigIndex, Generation, Incarnation, LogIndex, MemberId, MemberName,
+    StoreId,
 };
 use crate::ledger::{LedgerRecord, Snapshot};
 use crate::limits;
@@ -68,7 +69,7 @@ impl Member {
             opened: self.settings.age.opened,
             boot: self.settings.boot,
             digest: self.settings.digest,
-            config_index: self.ledger().map(|l| l.configuration().1).unwrap_or_default(),
+            config_index: self.ledger().map(|l| l.committed_configuration().1).unwrap_or_default(),
             wall_ms: self.wall_ms,
             reply,
         }
@@ -113,7 +114,17 @@ impl Member {
                 if new || self.standing == Standing::Confirming {
                     self.alarm_once("stranger", Alarm::NotAdmitted { by: from.clone() });
                 }
+                self.hear_of_removal(cluster, hello.config_index);
             }
+        }
+    }
+
+    /// A peer does not know this store, by its final configuration nor by one that may become it. If
+    /// that is as new as all that is known here, this member was removed while it heard nothing.
+    fn hear_of_removal(&mut self, cluster: ClusterId, at: ConfigIndex) {
+        let known = |f: &Formed| f.cluster == cluster && at >= f.ledger.configuration().1;
+        if self.standing == Standing::TakingPart && self.formed.as_ref().is_some_and(known) {
+            self.out(Alarm::Removed);
         }
     }
 

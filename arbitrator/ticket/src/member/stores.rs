@@ -9,6 +9,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Alarm, Effect, Member, Standing};
+use crate::configuration::MemberInfo;
 use crate::durable::{Age, Durable, Record};
 use crate::ids::{ClusterId, Incarnation, MemberId, MemberName, StoreId};
 use crate::message::{Hello, HelloReply};
@@ -190,8 +191,12 @@ impl Member {
             return HelloReply::Older { seen: s.age };
         }
         let Some(f) = &self.formed else { return HelloReply::Stranger };
-        let configuration = f.ledger.configuration().0;
-        let in_it = configuration.members().any(|(_, m)| m.name == *from && m.store == hello.store);
+        // One that is being removed is known until that is final.
+        let its = [f.ledger.configuration().0, f.ledger.committed_configuration().0];
+        let shown = |m: &MemberInfo| m.name == *from && m.store == hello.store;
+        let in_it = its.iter().any(|c| c.members().any(|(_, m)| shown(m)));
+        let its = its.iter().filter_map(|c| c.member(id));
+        let ours = f.cluster == cluster && its.map(|m| m.store).any(|s| s == hello.store);
         if in_it && !same {
             let (store, boot) = (hello.store, hello.boot);
             // One that does not tell (version 1) has at least what it had.
@@ -204,11 +209,6 @@ impl Member {
         // A founding or admitted member may not have its configuration yet: it is on its way. Else a
         // good store names its own number.
         let on_its_way = in_it && cluster == ClusterId::default();
-        let ours = self.formed.as_ref().is_some_and(|f| {
-            f.cluster == cluster
-                && f.ledger.configuration().0.member(id).is_some_and(|m| m.store == hello.store)
-        });
-        let ours = ours || on_its_way;
-        if ours { HelloReply::Known } else { HelloReply::Stranger }
+        if ours || on_its_way { HelloReply::Known } else { HelloReply::Stranger }
     }
 }

@@ -144,6 +144,8 @@ pub(crate) struct Node<'a> {
     pub remote_reset: bool,
     /// It is inside a replica of a bundle: only what belongs there may run there.
     pub bundled: bool,
+    /// It stands among the nodes of the configuration.
+    pub configured: bool,
     /// Its connection is in the history, no longer in the configuration.
     pub removed: bool,
     /// It was fenced, and has not been seen since.

@@ -13,6 +13,8 @@ impl Cluster<'_> {
             || !r.managed
             || r.failed
             || r.start_pending
+            // An end of an earlier migration is still to be stopped.
+            || !r.dangling.is_empty()
             || self.nodes[current].unclean
         {
             return false;

@@ -103,7 +103,9 @@ impl<'a> Cluster<'a> {
         let mut parts = Vec::new();
         if !clone {
             self.primitives(rsc, &mut parts);
-        } else if let Some(first) = r.children.first().filter(|c| self.rscs[**c].provisional) {
+        } else if let Some(first) =
+            self.instances(rsc).first().filter(|c| self.rscs[**c].provisional)
+        {
             self.primitives(*first, &mut parts);
         }
         for part in parts {

@@ -89,6 +89,19 @@ impl Cluster<'_> {
             if connection || self.rscs[rsc].fence_device {
                 self.avoid_remote_nodes(rsc);
             }
+            if let Some(replica) = self.replica_of(rsc).filter(|r| r.ip == Some(rsc)) {
+                // The address of a replica is where its container is.
+                self.push_colocation(Colocation {
+                    id: "#address-with-container".into(),
+                    dependent: rsc,
+                    primary: replica.container,
+                    dependent_role: None,
+                    primary_role: None,
+                    attribute: "#uname",
+                    score: INFINITY,
+                    influence: true,
+                });
+            }
             let Some(container) = self.rscs[rsc].container else { continue };
             if self.replica_of(rsc).is_some_and(|r| r.child == Some(rsc)) {
                 continue;

@@ -48,9 +48,12 @@ impl<'a> Cluster<'a> {
             let r = &mut self.rscs[bundle];
             (r.interleave, r.promotable) = (interleave, promotable);
             for (n, instance) in self.rscs[clone].children.clone().into_iter().enumerate() {
-                if let Some(replica) = self.rscs[bundle].replicas.get_mut(n) {
-                    replica.child = Some(instance);
-                }
+                let Some(replica) = self.rscs[bundle].replicas.get_mut(n) else { continue };
+                replica.child = Some(instance);
+                // What runs inside takes of the host, as its container.
+                let (container, needs) =
+                    (replica.container, std::mem::take(&mut self.rscs[instance].utilization));
+                self.rscs[container].utilization = needs;
             }
         }
         Ok(())

@@ -37,7 +37,7 @@ impl Cluster<'_> {
         };
         for first in firsts {
             match order.then {
-                End::Action(then) => self.link(first, then, order.flags),
+                End::Action(then) => self.link_unless_nested(first, then, order.flags),
                 End::Op(rsc, task, interval) => {
                     let mut flags = order.flags;
                     // What was left behind by a migration is stopped without a start to follow.
@@ -49,11 +49,22 @@ impl Cluster<'_> {
                     }
                     for then in self.find_actions(rsc, task, interval) {
                         if !self.actions[then].phantom {
-                            self.link(first, then, flags);
+                            self.link_unless_nested(first, then, flags);
                         }
                     }
                 }
             }
+        }
+    }
+
+    /// What is inside of a guest is not ordered before the guest's own container, unless we do it: the end of the container
+    /// is the end of it all.
+    fn link_unless_nested(&mut self, first: ActIx, then: ActIx, flags: u32) {
+        let guest = self.actions[first].node.and_then(|n| self.nodes[n].connection);
+        let container = guest.and_then(|c| self.rscs[c].container);
+        let nested = container.is_some() && container == self.actions[then].rsc;
+        if !nested || flags & flag::PRESERVE != 0 {
+            self.link(first, then, flags);
         }
     }
 

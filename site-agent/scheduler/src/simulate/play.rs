@@ -471,6 +471,7 @@ fn write_record(doc: &mut Document, status: NodeId, places: &mut Places, record:
         .filter(|o| {
             o.id() == Some(&id)
                 || (o.attr("operation") == Some(&record.task)
+                    && !o.id().is_some_and(|id| id.ends_with("_last_failure_0"))
                     && o.attr("interval").and_then(tierce_cib::values::leading_integer)
                         == Some(record.interval.cast_signed()))
         })

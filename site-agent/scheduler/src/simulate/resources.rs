@@ -240,7 +240,9 @@ fn clone(c: &Cluster<'_>, rsc: RscIx, depth: usize, out: &mut String) {
         let stopped: Vec<NodeIx> = c
             .nodes
             .keys()
-            .filter(|n| !running.contains(n) && !c.nodes[*n].bundled && !c.nodes[*n].removed)
+            .filter(|n| !running.contains(n) && !c.nodes[*n].removed)
+            // The nodes inside of a bundle come with the bundle, if nobody named them before.
+            .filter(|n| !c.nodes[*n].bundled || c.nodes[*n].configured)
             .collect();
         let word = if disabled(c, rsc) { "Stopped (disabled)" } else { "Stopped" };
         if r.clone_max as usize > listed {

@@ -97,8 +97,16 @@ fn collect(c: &Cluster<'_>, rsc: RscIx, rows: &mut Vec<Row>) {
         }
         return;
     }
-    for child in &r.children {
-        collect(c, *child, rows);
+    for replica in &r.replicas {
+        let parts = [replica.ip, Some(replica.container), replica.remote, replica.child];
+        for part in parts.into_iter().flatten() {
+            collect(c, part, rows);
+        }
+    }
+    if r.kind != Kind::Bundle {
+        for child in &r.children {
+            collect(c, *child, rows);
+        }
     }
 }
 

@@ -14,12 +14,14 @@ impl<'a> Cluster<'a> {
     /// Reads the histories of all nodes.
     pub(super) fn read_histories(&mut self, known: &[(NodeIx, Element<'a>)]) -> Result<(), Error> {
         let mut left: Vec<(NodeIx, Element<'a>)> = known.to_vec();
+        let mut judged = Vec::new();
         loop {
             self.link_removed();
             let Some(next) = left.iter().position(|(node, _)| self.readable(*node)) else { break };
             let (node, xml) = left.remove(next);
             if self.nodes[node].is_remote() {
                 self.judge_remote(node);
+                judged.push(node);
                 self.nodes[node].shutdown |= self.asked_to_shut_down(node);
             }
             self.unpack_histories(node, xml)?;
@@ -29,6 +31,7 @@ impl<'a> Cluster<'a> {
             for (node, xml) in left {
                 if self.nodes[node].is_remote() {
                     self.judge_remote(node);
+                    judged.push(node);
                 }
                 self.unpack_histories(node, xml)?;
             }
@@ -44,7 +47,7 @@ impl<'a> Cluster<'a> {
             {
                 self.rscs[connection].next_role = Role::Stopped;
             }
-            if !self.nodes[node].was_fenced {
+            if !judged.contains(&node) {
                 self.judge_remote(node);
             }
         }

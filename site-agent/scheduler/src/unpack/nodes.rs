@@ -38,6 +38,7 @@ impl<'a> Node<'a> {
             bundled: false,
             was_fenced: false,
             removed: false,
+            configured: false,
             attributes: HashMap::new(),
             utilization: HashMap::new(),
             running: Vec::new(),
@@ -134,6 +135,7 @@ impl<'a> Cluster<'a> {
             return;
         }
         let dc = self.doc.root().attr("dc-uuid");
+        node.configured = xml.is_some();
         node.is_dc = dc == Some(node.id.as_ref());
         self.builtin_attributes(&mut node);
         if let Some(xml) = xml {

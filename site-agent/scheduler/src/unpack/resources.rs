@@ -276,8 +276,13 @@ impl<'a> Cluster<'a> {
             };
             rsc.clone_node_max = number("clone-node-max", "clone_node_max").unwrap_or(1);
             rsc.clone_max = number("clone-max", "clone_max").unwrap_or_else(|| {
-                let known = self.nodes.keys().filter(|n| !self.nodes[*n].removed).count();
-                known.max(1) as u32
+                let known = self.nodes.keys().filter(|n| {
+                    let n = &self.nodes[*n];
+                    // The nodes inside of a bundle come with the bundle, if nobody named them before.
+                    let here = n.configured || self.rsc_by_id.contains_key(n.name.as_ref());
+                    !n.removed && (!n.bundled || here)
+                });
+                known.count().max(1) as u32
             });
             rsc.clone_min = number("clone-min", "clone-min").unwrap_or(0);
             rsc.unique = flag("globally-unique", rsc.clone_node_max > 1);

@@ -72,7 +72,7 @@ impl Cluster<'_> {
         let mut row = self.rscs[rsc].allowed.clone();
         let roomiest = self.ban_insufficient(rsc, &mut row);
         let prefer = prefer.or(roomiest);
-        let active = self.rscs[rsc].running_on.first().copied();
+        let active = self.current_node(rsc);
         let nodes = self.sorted_nodes(&row, active);
         let score = |n: NodeIx| row[n.0 as usize].score;
         if let (Some(wish), Some(best)) = (prefer, nodes.first().copied()) {
@@ -94,7 +94,6 @@ impl Cluster<'_> {
                 && self.usable(running)
                 && row[running.0 as usize].listed
                 && score(running) == score(best)
-                && self.rscs[rsc].running_on.len() == 1
             {
                 chosen = Some(running);
                 verdict = Verdict::Stays;

@@ -404,7 +404,7 @@ impl<'a> Cluster<'a> {
                 let (other, next_factor) = if select.this_with {
                     (c.primary, factor * f64::from(c.score) / f64::from(INFINITY))
                 } else {
-                    if !c.influence && !self.dependent_inactive(&c) {
+                    if !self.has_influence(&c) {
                         continue;
                     }
                     (c.dependent, factor * f64::from(c.score) / f64::from(INFINITY))
@@ -433,14 +433,10 @@ impl<'a> Cluster<'a> {
         self.rscs[source].merging = false;
     }
 
-    /// Whether a dependent without influence is inactive, so that its wishes count after all.
-    fn dependent_inactive(&self, col: &Colocation<'a>) -> bool {
-        self.running_nodes(col.dependent).is_empty()
-    }
-
-    /// Whether the wishes of a dependent count for its primary.
+    /// Whether the wishes of a dependent count for its primary. One without influence never makes a primary
+    /// move; where a primary is to begin it has a say.
     pub(crate) fn has_influence(&self, col: &Colocation<'a>) -> bool {
-        col.influence || self.dependent_inactive(col)
+        col.influence || self.running_nodes(col.primary).is_empty()
     }
 
     fn add_group_wishes(

@@ -275,8 +275,9 @@ impl Cluster<'_> {
             f.rsc.zip(t.rsc).is_some_and(|(a, b)| !self.is_within(b, a) && !self.is_within(a, b));
         let both = f.task == Task::Stop && t.task == Task::Stop && apart;
         let mut changed = Changed::default();
-        // What fencing ends is held by nothing.
-        let held = t.runnable && !t.by_fencing;
+        // What fencing ends is held by nothing, and what nobody manages holds nothing.
+        let unmanaged = f.rsc.is_some_and(|r| !self.rscs[r].managed && !self.rscs[r].blocked);
+        let held = t.runnable && !t.by_fencing && !unmanaged;
         if firm && both && !f.optional && !f.runnable && !t.optional && held {
             let reason = format!("unrunnable {}", self.name_for_reason(first));
             let because = self.because(first);

@@ -116,7 +116,8 @@ impl<'a> Cluster<'a> {
             && !self.entries_on(rsc, target).is_empty()
             && !self.stopped_or_started_since(rsc, target, entry)
         {
-            self.add_running(rsc, target);
+            // Whatever the unclean source did, the target may have begun.
+            self.rscs[rsc].dangling.push(target);
         }
     }
 

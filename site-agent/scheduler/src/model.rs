@@ -338,8 +338,6 @@ pub(crate) struct Resource<'a> {
     pub pending: Option<&'static str>,
     /// Something changed so that it must be reloaded.
     pub reload: bool,
-    /// A start that can not run does not take it down.
-    pub start_stays: bool,
     /// Its definition changed so that it must be restarted.
     pub restart: Option<&'static str>,
     /// Where it is to be reloaded.

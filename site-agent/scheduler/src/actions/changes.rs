@@ -90,7 +90,7 @@ impl<'a> Cluster<'a> {
         }
         let mut entries: Vec<Entry<'a>> =
             xml.children_named("lrm_rsc_op").filter_map(Entry::read).collect();
-        entries.sort_by_key(|e| e.call);
+        entries.sort_by(Entry::order);
         let start = entries.iter().rposition(|e| matches!(e.task, "start" | "migrate_from"));
         let stop = entries.iter().rposition(|e| e.task == "stop");
         for (i, entry) in entries.iter().enumerate() {

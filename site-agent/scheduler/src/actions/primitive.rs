@@ -84,8 +84,9 @@ impl Cluster<'_> {
                 self.rscs[rsc].allow_migrate = false;
             }
         }
-        let stays = current.is_some() && current == next;
-        if self.rscs[rsc].start_pending && stays && self.rscs[rsc].next_role > Role::Stopped {
+        let r = &self.rscs[rsc];
+        let stays = current.is_some() && current == next && r.next_role > Role::Stopped;
+        if r.start_pending && stays && r.managed {
             // It is in flight: to ask for it again does no harm, and others may wait for it.
             let start = self.op(rsc, Task::Start, 0, current, true);
             self.actions[start].shown = true;

@@ -257,7 +257,7 @@ impl Cluster<'_> {
                 work,
             ));
         }
-        changed.add(self.hold_stop(first, then, flags));
+        changed.add(self.hold_after_stop(first, then, flags));
         if flags & flag::SHOWS_THEN != 0 && !seen.optional {
             self.actions[then].shown = true;
         }
@@ -267,13 +267,15 @@ impl Cluster<'_> {
         changed
     }
 
-    /// What must be down first and can not go down holds what would go down after it.
-    fn hold_stop(&mut self, first: ActIx, then: ActIx, flags: u32) -> Changed {
+    /// What must be down first and can not go down holds what would go down, or come up, after it.
+    fn hold_after_stop(&mut self, first: ActIx, then: ActIx, flags: u32) -> Changed {
         let firm = flags & (flag::FIRST_IMPLIES_THEN | flag::THEN_IMPLIES_FIRST) != 0;
         let (f, t) = (&self.actions[first], &self.actions[then]);
         let apart =
             f.rsc.zip(t.rsc).is_some_and(|(a, b)| !self.is_within(b, a) && !self.is_within(a, b));
-        let both = f.task == Task::Stop && t.task == Task::Stop && apart;
+        let waits =
+            t.task == Task::Stop || t.task == Task::Start && flags & flag::FIRST_IMPLIES_THEN != 0;
+        let both = f.task == Task::Stop && waits && apart;
         let mut changed = Changed::default();
         // What fencing ends is held by nothing, and what nobody manages holds nothing.
         let unmanaged = f.rsc.is_some_and(|r| !self.rscs[r].managed && !self.rscs[r].blocked);
@@ -493,8 +495,7 @@ impl Cluster<'_> {
         let same = s.rsc.is_some() && s.rsc == self.actions[stop].rsc;
         let managed = s.rsc.is_some_and(|r| self.rscs[r].managed);
         let needed = !s.optional;
-        let impossible =
-            !s.runnable && managed && same && !self.rscs[s.rsc.expect("checked above")].start_stays;
+        let impossible = !s.runnable && managed && same;
         if !needed && !impossible {
             return;
         }

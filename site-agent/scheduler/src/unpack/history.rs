@@ -71,7 +71,7 @@ impl<'a> Entry<'a> {
     }
 
     /// The order in which entries of one node came to be.
-    pub(super) fn order(&self, other: &Self) -> Ordering {
+    pub(crate) fn order(&self, other: &Self) -> Ordering {
         if self.call >= 0 && other.call >= 0 && self.call != other.call {
             return self.call.cmp(&other.call);
         }

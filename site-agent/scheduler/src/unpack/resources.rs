@@ -419,7 +419,6 @@ impl<'a> Resource<'a> {
             pending: None,
             reload: false,
             restart: None,
-            start_stays: false,
             reload_on: None,
             stop_unexpected: false,
             critical: true,

@@ -379,3 +379,85 @@ fn what_fencing_ends_is_not_held_by_a_dependent_that_nobody_manages() {
         "{done:?}"
     );
 }
+
+fn unmanaged(id: &str) -> String {
+    primitive(id).replace(
+        "/>",
+        &format!(r#"><meta_attributes id="{id}-m"><nvpair id="{id}-m1" name="is-managed" value="false"/></meta_attributes></primitive>"#),
+    )
+}
+
+/// A resource whose failed stop is to be left as it is, and a history in which it failed.
+fn stuck(id: &str) -> (String, String) {
+    let op = r#"<operations><op id="s" name="stop" interval="0" on-fail="block"/></operations>"#;
+    let resource = format!(
+        r#"<primitive id="{id}" class="ocf" provider="pacemaker" type="Dummy">{op}</primitive>"#
+    );
+    (resource, history(id, &[("start", 0, 0), ("stop", 1, 0)]))
+}
+
+#[test]
+fn a_dependent_that_is_stuck_holds_a_stop_and_one_that_nobody_manages_does_not() {
+    let constraints = r#"<rsc_order id="x" first="a" then="b"/>
+<rsc_location id="l" rsc="a" node="n1" score="-INFINITY"/>"#;
+    let run = |dependent: &str, its: &str| {
+        let status = [&*(runs("a") + its), &*(probed("a") + &probed("b"))];
+        let resources = primitive("a") + dependent;
+        executed(&simulate(cluster(&no_fencing(), &resources, constraints, status, &[]), &[]))
+    };
+    let (resource, failed) = stuck("b");
+    assert_eq!(run(&resource, &failed), Vec::<String>::new());
+    let done = run(&unmanaged("b"), &runs("b"));
+    assert_eq!(done, ["Resource action: a stop on n1", "Resource action: a start on n2"]);
+}
+
+#[test]
+fn what_starts_after_a_stop_does_not_start_while_the_stop_is_stuck() {
+    let order = r#"<rsc_order id="x" first="a" first-action="stop" then="b" then-action="start"/>"#;
+    let (resource, failed) = stuck("a");
+    let run = |its: &str| {
+        let status = [&*(its.to_owned() + &probed("b")), &*(probed("a") + &probed("b"))];
+        let resources = resource.clone() + &primitive("b");
+        executed(&simulate(cluster(&no_fencing(), &resources, order, status, &[]), &[]))
+    };
+    assert_eq!(run(&failed), Vec::<String>::new());
+    assert_eq!(run(&runs("a")), ["Resource action: b start on n2"]);
+}
+
+#[test]
+fn a_dependent_without_influence_has_a_say_only_where_the_primary_is_to_begin() {
+    let constraints = r#"<rsc_colocation id="c" rsc="b" with-rsc="a" score="100" influence="false"/>
+<rsc_location id="l" rsc="b" node="n2" score="50"/>"#;
+    let run = |primary: &str, dependent: &str| {
+        let status = [&*(primary.to_owned() + dependent), &*(probed("a") + &probed("b"))];
+        let resources = primitive("a") + &primitive("b");
+        executed(&simulate(cluster(&no_fencing(), &resources, constraints, status, &[]), &[]))
+    };
+    assert_eq!(run(&runs("a"), &probed("b")), ["Resource action: b start on n1"]);
+    let begun = run(&probed("a"), &runs("b"));
+    assert!(begun.contains(&"Resource action: a start on n2".to_owned()), "{begun:?}");
+}
+
+#[test]
+fn of_two_places_that_are_wanted_alike_a_resource_that_runs_in_both_keeps_the_first() {
+    // Another resource makes the first node the fuller one.
+    let constraints = r#"<rsc_location id="f" rsc="first" node="n1" score="INFINITY"/>
+<rsc_location id="l1" rsc="a" node="n1" score="5"/><rsc_location id="l2" rsc="a" node="n2" score="5"/>"#;
+    let resources = primitive("first") + &primitive("a");
+    let status = [&*(runs("first") + &runs("a")), &*(probed("first") + &runs("a"))];
+    let done =
+        executed(&simulate(cluster(&no_fencing(), &resources, constraints, status, &[]), &[]));
+    assert!(done.contains(&"Resource action: a start on n1".to_owned()), "{done:?}");
+}
+
+#[test]
+fn a_start_in_flight_is_the_newest_of_its_history() {
+    // The probe before it ran with other parameters: that is over.
+    let before = history("a", &[("monitor", 7, 7)])
+        .replace("/></lrm_resource>", r#" op-digest="0123456789abcdef0123456789abcdef"/>"#);
+    let start = starting("a");
+    let at = start.find("<lrm_rsc_op").expect("it has an operation");
+    let its = before + &start[at..];
+    let cib = cluster(&no_fencing(), &primitive("a"), "", [&*its, &*probed("a")], &[]);
+    assert_eq!(executed(&simulate(cib, &[])), ["Resource action: a start on n1"]);
+}

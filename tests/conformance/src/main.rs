@@ -3,16 +3,17 @@
 //! The cases of Pacemaker's own suite say what its developers thought of; this says what they did
 //! not. A CIB is drawn from a seed, both programs plan and simulate it, and the plans are compared by
 //! what happens, in which order, with which result. What they disagree on is made small and kept.
-//! Known differences (the peer here is older than what ours follows) are listed with their reasons in
-//! docs/scheduler.md.
+//! Known differences (the peer here is older than what ours follows) are told by name and counted apart; their
+//! reasons are in docs/scheduler.md.
 //!
-//! Reading order: `generate` (a CIB) → `tools` (two answers) → `compare` → `shrink` → here.
+//! Reading order: `generate` (a CIB) → `tools` (two answers) → `compare` → `known` → `shrink` → here.
 
 mod compare;
 mod draw;
 mod generate;
 #[cfg(test)]
 mod inside;
+mod known;
 mod shrink;
 mod tools;
 
@@ -30,6 +31,7 @@ use serde_json::json;
 
 use compare::{Difference, Layer, compare};
 use generate::Tier;
+use known::Known;
 use tools::{NoAnswer, Tool};
 
 const SPEAK_EVERY: Duration = Duration::from_secs(5);
@@ -88,6 +90,8 @@ fn main() -> ExitCode {
 enum Verdict {
     Same,
     Differs(Difference),
+    /// They differ as docs/scheduler.md says.
+    Known(Known),
     /// Ours says by name that it does not do this.
     Refused(String),
     /// Ours crashed or hung.
@@ -147,7 +151,12 @@ impl Bench<'_> {
             }
             let tier = self.args.tiers[(seed % self.args.tiers.len() as u64) as usize];
             let cib = generate::cib(seed, Tier(tier));
-            let verdict = self.judge(&cib, dir.path())?;
+            let mut verdict = self.judge(&cib, dir.path())?;
+            if let Verdict::Differs(_) = &verdict
+                && let Some(known) = self.known(&cib, dir.path())?
+            {
+                verdict = Verdict::Known(known);
+            }
             if let Verdict::Differs(d) = &verdict {
                 self.keep(seed, tier, &cib, d, dir.path())?;
             }
@@ -175,6 +184,18 @@ impl Bench<'_> {
             Err(NoAnswer::Crashed(why)) => Verdict::Broken(why),
             Err(NoAnswer::Hung) => Verdict::Broken("it hung".to_owned()),
         })
+    }
+
+    /// Of which known kind a difference is: without what that comes from the two agree.
+    fn known(&self, cib: &str, dir: &Path) -> Result<Option<Known>> {
+        for known in Known::ALL {
+            if let Some(changed) = known.without(cib)?
+                && matches!(self.judge(&changed, dir)?, Verdict::Same)
+            {
+                return Ok(Some(known));
+            }
+        }
+        Ok(None)
     }
 
     /// Makes it small and keeps it.
@@ -206,6 +227,7 @@ impl Bench<'_> {
 #[derive(Default)]
 struct Tally {
     tiers: BTreeMap<u8, Counts>,
+    known: BTreeMap<Known, u64>,
     void: BTreeMap<String, u64>,
     refused: BTreeMap<String, u64>,
     broken: Vec<(u64, String)>,
@@ -215,6 +237,7 @@ struct Tally {
 #[derive(Clone, Copy, Default)]
 struct Counts {
     same: u64,
+    known: u64,
     acts: u64,
     order: u64,
     last: u64,
@@ -225,14 +248,19 @@ struct Counts {
 
 impl Counts {
     fn all(&self) -> u64 {
-        self.same + self.acts + self.order + self.last + self.refused + self.broken
+        self.same + self.known + self.acts + self.order + self.last + self.refused + self.broken
     }
     fn percent(&self) -> f64 {
-        if self.all() == 0 { 0.0 } else { 100.0 * self.same as f64 / self.all() as f64 }
+        if self.all() == 0 {
+            0.0
+        } else {
+            100.0 * (self.same + self.known) as f64 / self.all() as f64
+        }
     }
     fn plus(&self, o: &Self) -> Self {
         Self {
             same: self.same + o.same,
+            known: self.known + o.known,
             acts: self.acts + o.acts,
             order: self.order + o.order,
             last: self.last + o.last,
@@ -248,6 +276,11 @@ impl Tally {
         let c = self.tiers.entry(tier).or_default();
         match verdict {
             Verdict::Same => c.same += 1,
+            Verdict::Known(known) => {
+                c.known += 1;
+                *self.known.entry(known).or_default() += 1;
+                println!("seed {seed}, tier {tier}: known: {}", known.name());
+            }
             Verdict::Differs(d) => {
                 c.unsafely += u64::from(d.is_unsafe());
                 match d.layer() {
@@ -290,14 +323,17 @@ impl Tally {
 
     /// The table; whether it is good enough.
     fn report(&self, bar: f64, took: Duration) -> bool {
-        println!("tier  compared     same  acts order final refused broken unsafe  agreement");
+        println!(
+            "tier  compared     same known  acts order final refused broken unsafe  agreement"
+        );
         let sum = self.sum();
         let rows = self.tiers.iter().map(|(t, c)| (t.to_string(), *c));
         for (name, c) in rows.chain([("all".to_owned(), sum)]) {
             println!(
-                "{name:<4} {:>9} {:>8} {:>5} {:>5} {:>5} {:>7} {:>6} {:>6} {:>8.2} %",
+                "{name:<4} {:>9} {:>8} {:>5} {:>5} {:>5} {:>5} {:>7} {:>6} {:>6} {:>8.2} %",
                 c.all(),
                 c.same,
+                c.known,
                 c.acts,
                 c.order,
                 c.last,
@@ -306,6 +342,9 @@ impl Tally {
                 c.unsafely,
                 c.percent()
             );
+        }
+        for (known, n) in &self.known {
+            println!("known, {n} times: {}", known.name());
         }
         for (what, of) in [("ours refused", &self.refused), ("the peer had no answer", &self.void)]
         {
@@ -318,7 +357,7 @@ impl Tally {
             "{}",
             json!({
                 "name": "scheduler.agreement", "unit": "%", "ours": sum.percent(), "bar": bar, "ok": ok,
-                "compared": sum.all(), "unsafe": sum.unsafely, "seconds": took.as_secs_f64(),
+                "compared": sum.all(), "known": sum.known, "unsafe": sum.unsafely, "seconds": took.as_secs_f64(),
             })
         );
         ok

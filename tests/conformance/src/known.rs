@@ -1,0 +1,145 @@
+//! Differences that are known, each with its reason in docs/scheduler.md.
+//!
+//! None is believed for what it looks like. For each there is a change of the CIB that takes away what it comes from and leaves
+//! all else: only if the two agree on the changed CIB, and differed on the other, the difference is of that kind.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use tierce_cib::xml::{Document, Element, NodeId};
+
+/// A kind of difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Known {
+    /// Without anything to fence with the peer leaves running what has lost its ticket.
+    TicketWithoutFencing,
+    /// Before 2.1.6 a mandatory colocation did not come before the wishes of others.
+    MandatoryColocationFirst,
+    /// Of two orderings of one pair the peer keeps only one, the weaker or the stronger.
+    OrderedTwice,
+}
+
+impl Known {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] =
+        [Self::TicketWithoutFencing, Self::MandatoryColocationFirst, Self::OrderedTwice];
+
+    /// Its name in the report and in docs/scheduler.md.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::TicketWithoutFencing => "ticket without fencing",
+            Self::MandatoryColocationFirst => "mandatory colocation first",
+            Self::OrderedTwice => "ordered twice",
+        }
+    }
+
+    /// The CIB without what this difference comes from; nothing if it has nothing of it.
+    pub(crate) fn without(self, text: &str) -> Result<Option<String>> {
+        let mut document = Document::parse(text.to_owned())?;
+        let touched = match self {
+            Self::TicketWithoutFencing => grant_all(&mut document),
+            Self::MandatoryColocationFirst => remove_all(&mut document, overruled_wishes),
+            Self::OrderedTwice => remove_all(&mut document, further_orders),
+        };
+        Ok(touched.then(|| document.write()))
+    }
+}
+
+fn remove_all(document: &mut Document, which: fn(&Document) -> Vec<NodeId>) -> bool {
+    let gone = which(document);
+    for id in &gone {
+        document.remove(*id);
+    }
+    !gone.is_empty()
+}
+
+/// Where fencing is asked for and there is nothing to fence with: takes the needs for tickets away.
+fn grant_all(document: &mut Document) -> bool {
+    let option = |name: &str| {
+        let pairs = document.root().descendants().filter(|e| e.name() == "nvpair");
+        pairs.filter(|e| e.attr("name") == Some(name)).find_map(|e| e.attr("value"))
+    };
+    let devices = document.root().descendants().any(|e| e.attr("class") == Some("stonith"));
+    if option("stonith-enabled") == Some("false") || option("have-watchdog").is_some() || devices {
+        return false;
+    }
+    remove_all(document, |document| named(document, "rsc_ticket").map(Element::node_id).collect())
+}
+
+fn named<'d>(document: &'d Document, name: &'static str) -> impl Iterator<Item = Element<'d>> {
+    document.root().descendants().filter(move |e| e.name() == name)
+}
+
+/// Optional colocations of resources that have a mandatory one as well.
+fn overruled_wishes(document: &Document) -> Vec<NodeId> {
+    let mandatory = |e: &Element<'_>| e.attr("score").is_some_and(|s| s.ends_with("INFINITY"));
+    let ends = |e: Element<'_>| {
+        [e.attr("rsc"), e.attr("with-rsc")]
+            .into_iter()
+            .flatten()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let bound: BTreeSet<String> =
+        named(document, "rsc_colocation").filter(mandatory).flat_map(ends).collect();
+    named(document, "rsc_colocation")
+        .filter(|e| !mandatory(e) && ends(*e).iter().any(|end| bound.contains(end)))
+        .map(Element::node_id)
+        .collect()
+}
+
+/// Of several orderings of one pair all but the first.
+fn further_orders(document: &Document) -> Vec<NodeId> {
+    let mut seen: BTreeMap<(String, String), usize> = BTreeMap::new();
+    let mut further = Vec::new();
+    for e in named(document, "rsc_order") {
+        let (Some(first), Some(then)) = (e.attr("first"), e.attr("then")) else { continue };
+        let mut pair = [first.to_owned(), then.to_owned()];
+        pair.sort();
+        let [a, b] = pair;
+        let count = seen.entry((a, b)).or_default();
+        *count += 1;
+        if *count > 1 {
+            further.push(e.node_id());
+        }
+    }
+    further
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cib(resources: &str, constraints: &str) -> String {
+        format!(
+            "<cib><configuration><resources>{resources}</resources><constraints>{constraints}</constraints></configuration></cib>"
+        )
+    }
+
+    #[test]
+    fn what_a_difference_does_not_come_from_is_left_alone() {
+        let device = r#"<primitive id="f" class="stonith" type="x"/>"#;
+        let ticket = r#"<rsc_ticket id="t" rsc="a" ticket="T"/>"#;
+        let without = |kind: Known, text: &str| kind.without(text).unwrap();
+        let changed = without(Known::TicketWithoutFencing, &cib("", ticket)).unwrap();
+        assert!(!changed.contains("rsc_ticket"), "{changed}");
+        assert_eq!(without(Known::TicketWithoutFencing, &cib(device, ticket)), None);
+        assert_eq!(without(Known::TicketWithoutFencing, &cib("", "")), None);
+
+        let with = |id: &str, with: &str, score: &str| {
+            format!(r#"<rsc_colocation id="{id}" rsc="a" with-rsc="{with}" score="{score}"/>"#)
+        };
+        let both = with("must", "b", "INFINITY") + &with("wish", "c", "5");
+        let changed = without(Known::MandatoryColocationFirst, &cib("", &both)).unwrap();
+        assert!(changed.contains("must") && !changed.contains("wish"), "{changed}");
+        assert_eq!(without(Known::MandatoryColocationFirst, &cib("", &with("w", "c", "5"))), None);
+
+        let order =
+            |id: &str, then: &str| format!(r#"<rsc_order id="{id}" first="a" then="{then}"/>"#);
+        let twice = order("one", "b") + &order("two", "b");
+        let changed = without(Known::OrderedTwice, &cib("", &twice)).unwrap();
+        assert!(changed.contains("one") && !changed.contains("two"), "{changed}");
+        let once = order("one", "b") + &order("two", "c");
+        assert_eq!(without(Known::OrderedTwice, &cib("", &once)), None);
+    }
+}

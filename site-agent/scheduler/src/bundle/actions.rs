@@ -20,9 +20,11 @@ impl Cluster<'_> {
             }
             if self.probe(replica.container, node) {
                 any = true;
-                if let (Some(probe), Some(clone)) =
-                    (self.probe_on(replica.container, node), self.rscs[bundle].inner)
-                {
+                let comes_up = self.rscs[replica.container].assigned.is_some();
+                if let (Some(probe), Some(clone)) = (
+                    self.probe_on(replica.container, node),
+                    self.rscs[bundle].inner.filter(|_| comes_up),
+                ) {
                     let start = End::Op(clone, Task::Start, 0);
                     self.order(End::Action(probe), start, flag::ORDERED);
                 }

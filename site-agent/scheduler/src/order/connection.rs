@@ -38,7 +38,7 @@ impl Cluster<'_> {
             if a.pseudo && a.task != Task::Stop && a.task != Task::Start && a.task != Task::Demote {
                 continue;
             }
-            if a.interval > 0 && self.rscs[rsc].removed {
+            if a.interval > 0 && (self.rscs[rsc].removed || self.is_cancelled(rsc, ix)) {
                 // It is not begun again.
                 continue;
             }
@@ -51,6 +51,15 @@ impl Cluster<'_> {
                 self.order_on_remote(ix, connection);
             }
         }
+    }
+
+    /// Whether a recurring operation is ended.
+    fn is_cancelled(&self, rsc: RscIx, recurring: ActIx) -> bool {
+        let r = &self.actions[recurring];
+        self.rsc_actions[rsc.0 as usize].iter().any(|a| {
+            let a = &self.actions[*a];
+            a.task == Task::Cancel && a.node == r.node && a.key == r.key
+        })
     }
 
     /// What moves to a remote node stays where it is until that can be reached.

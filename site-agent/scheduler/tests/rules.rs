@@ -461,3 +461,13 @@ fn a_start_in_flight_is_the_newest_of_its_history() {
     let cib = cluster(&no_fencing(), &primitive("a"), "", [&*its, &*probed("a")], &[]);
     assert_eq!(executed(&simulate(cib, &[])), ["Resource action: a start on n1"]);
 }
+
+#[test]
+fn of_several_stops_the_last_waits_for_the_fencing_of_where_it_runs_as_well() {
+    let resources = with_device(&primitive("a"));
+    let here = runs("a") + &no_device();
+    let cib = cluster("", &resources, "", [&here, &here], &["n1"]);
+    let done = executed(&simulate(cib, &[]));
+    let stop = position(&done, "Resource action: a stop on n2");
+    assert!(position(&done, "Fencing n1 (reboot)") < stop, "{done:?}");
+}

@@ -247,11 +247,15 @@ impl Cluster<'_> {
                     // Inside of a bundle the stop of the clone is what waits.
                     self.link(fence, stop, flag::ORDERED | flag::PRESERVE);
                 }
+                // The whole is down only after the fencing. Of a resource that is in nothing the last of its stops
+                // is taken for that.
                 let top = self.top_of(rsc);
-                if top != rsc
-                    && let Some(above) = self.find_action(top, Task::Stop, None)
-                {
-                    self.link(fence, above, flag::PRESERVE);
+                let whole = self.rsc_actions[top.0 as usize].iter().rev().copied().find(|a| {
+                    self.actions[*a].task == Task::Stop
+                        && (top == rsc || self.actions[*a].node.is_none())
+                });
+                if let Some(whole) = whole {
+                    self.link(fence, whole, flag::PRESERVE);
                 }
             }
             if self.rscs[rsc].notify {

@@ -283,7 +283,7 @@ fn a_bundle_comes_up_from_the_outside_to_the_inside() {
         "Resource action: b-docker-0 start on n1",
         "Resource action: b-0 monitor on n1",
         "Resource action: b-0 start on n1",
-        "Resource action: a:0 start on b-0",
+        "Resource action: a start on b-0",
         "Pseudo action: b_running_0",
     ]);
     // Where one replica may be, none starts before it is known whether another is there.
@@ -309,7 +309,7 @@ fn a_promotable_bundle_promotes_what_is_inside() {
     cluster.constraints =
         r#"<rsc_location id="p" rsc="b" node="b-1" role="Promoted" score="10"/>"#.to_owned();
     let story = cluster.run();
-    story.in_order(&["Resource action: a:1 start on b-1", "Resource action: a:1 promote on b-1"]);
+    story.in_order(&["Resource action: a start on b-1", "Resource action: a promote on b-1"]);
     story.never("promote on b-0");
 }
 

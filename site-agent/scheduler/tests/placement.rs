@@ -218,3 +218,76 @@ fn of_stopped_instances_the_one_that_wants_a_node_most_chooses_first() {
     assert!(text.contains("a:1\t(ocf:pacemaker:Dummy):\t Promoted n2"), "{text}");
     assert!(text.contains("a:0\t(ocf:pacemaker:Dummy):\t Unpromoted n1"), "{text}");
 }
+
+#[test]
+fn an_instance_does_not_stay_where_its_clone_would_rather_not_be() {
+    let sticky = r#"<nvpair id="s" name="resource-stickiness" value="200"/>"#;
+    let k = clone("k", &primitive("a", 1, sticky), &[]);
+    let mut it = story(&[9, 9], &[k], &[prefer("k", "n1", "-100")]);
+    it.running = vec![("a", 1)];
+    assert!(it.text().contains("* Started: [ n2 ]"), "{}", it.text());
+}
+
+#[test]
+fn of_too_many_instances_it_is_the_last_that_goes() {
+    let k = clone("k", &primitive("a", 1, ""), &[("clone-max", "1")]);
+    let mut it = story(&[9, 9], &[k], &[prefer("k", "n2", "100")]);
+    it.running = vec![("a", 1), ("a", 2)];
+    let text = it.text();
+    assert!(text.contains("Stop       a:1"), "{text}");
+    assert!(text.contains("Move       a:0"), "{text}");
+}
+
+/// Two nodes, the second never heard of, and a device to fence it with.
+fn with_a_stranger(managed: &str, options: &str) -> String {
+    let device = format!(
+        r#"<primitive id="f" class="stonith" type="fence_x"><meta_attributes id="f-m"><nvpair id="f-mm" name="is-managed" value="{managed}"/></meta_attributes></primitive>"#
+    );
+    story(&[1, 1], &[device], &[])
+        .cib()
+        .replace(r#"name="stonith-enabled" value="false""#, options)
+        .replace(r#"<node_state id="2" uname="n2" in_ccm="true" crmd="online" join="member" expected="member"><lrm id="2"><lrm_resources></lrm_resources></lrm></node_state>"#, "")
+}
+
+fn simulated(cib: String) -> String {
+    let request = Request::parse(["-x", "-", "-S"].map(str::to_owned)).expect("known");
+    let now = Moment::from_epoch(1_700_000_000, 0).expect("in range");
+    simulate::run(cib, &request, now).expect("scheduled").text
+}
+
+#[test]
+fn nobody_is_fenced_while_nothing_is_managed() {
+    let fencing = r#"name="stonith-enabled" value="true""#;
+    assert!(simulated(with_a_stranger("true", fencing)).contains("Fencing n2"));
+    assert!(!simulated(with_a_stranger("false", fencing)).contains("Fencing n2"));
+    let maintained = r#"name="maintenance-mode" value="true""#;
+    assert!(!simulated(with_a_stranger("true", maintained)).contains("Fencing n2"));
+}
+
+#[test]
+fn in_maintenance_nothing_is_watched() {
+    let rest = r#"<nvpair id="a-rest" name="maintenance" value="true"/>"#;
+    let watched = primitive("a", 1, rest).replace(
+        "</primitive>",
+        r#"<operations><op id="a-mon" name="monitor" interval="10s"/></operations></primitive>"#,
+    );
+    let mut it = story(&[9], &[watched], &[]);
+    it.running = vec![("a", 1)];
+    let monitor = r#"<lrm_rsc_op id="a_monitor_10000" operation="monitor" interval="10000" call-id="2" rc-code="0" op-status="0" transition-key="2:1:0:x"/></lrm_resource>"#;
+    let text = simulated(it.cib().replace("</lrm_resource>", monitor));
+    assert!(text.contains("cancel=10000 on n1"), "{text}");
+    assert!(!text.contains("stop on"), "{text}");
+}
+
+#[test]
+fn in_an_asymmetric_cluster_a_node_counts_as_stopped_once_it_was_heard_of() {
+    let k = clone("k", &primitive("a", 1, ""), &[("target-role", "Stopped")]);
+    let cib = story(&[9, 9], &[k], &[]).cib().replace(
+        r#"name="enable-startup-probes" value="false""#,
+        r#"name="symmetric-cluster" value="false""#,
+    );
+    let text = simulated(cib);
+    let (before, after) = text.split_once("Revised Cluster Status").expect("both");
+    assert!(!before.contains("Stopped (disabled): ["), "{before}");
+    assert!(after.contains("Stopped (disabled): [ n1 n2 ]"), "{after}");
+}

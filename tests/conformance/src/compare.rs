@@ -29,6 +29,9 @@ pub(crate) struct Difference {
     pub(crate) status_missing: Vec<String>,
     /// Lines that only ours has.
     pub(crate) status_extra: Vec<String>,
+    /// Where the peer lets an anonymous instance go for another of the same clone to come, which changes nothing:
+    /// key without its task, and node.
+    pub(crate) shuffled: BTreeSet<(String, String)>,
 }
 
 /// The layers, the gravest first.
@@ -89,7 +92,8 @@ pub(crate) fn compare(peer: &Answer, ours: &Answer) -> Result<Difference> {
     let theirs = Plan::read(&peer.graph).context("the peer's graph")?;
     let own = Plan::read(&ours.graph).context("our graph")?;
     let (missing, extra) = difference(&theirs.acts, &own.acts);
-    let mut out = Difference { missing, extra, ..Difference::default() };
+    let shuffled = theirs.shuffled.difference(&own.shuffled).cloned().collect();
+    let mut out = Difference { missing, extra, shuffled, ..Difference::default() };
     // Between what both do.
     let both = |(a, b): &&(Act, Act)| {
         [a, b].iter().all(|x| theirs.acts.contains_key(*x) && own.acts.contains_key(*x))
@@ -143,6 +147,7 @@ fn section(text: &str, title: &str) -> Vec<String> {
 struct Plan {
     acts: BTreeMap<Act, usize>,
     order: BTreeSet<(Act, Act)>,
+    shuffled: BTreeSet<(String, String)>,
 }
 
 impl Plan {
@@ -150,11 +155,13 @@ impl Plan {
         let document = Document::parse(text.to_owned())?;
         let mut nodes: Vec<Step> = Vec::new();
         let mut index: HashMap<String, usize> = HashMap::new();
+        let mut moves = Moves::default();
         for synapse in document.root().children_named("synapse") {
             let action = synapse.child("action_set").and_then(|s| s.children().next());
             let action = action.context("a synapse without an action")?;
             let id = action.id().context("an action without an id")?;
             index.insert(id.to_owned(), nodes.len());
+            moves.note(action);
             let before: Vec<String> = synapse
                 .child("inputs")
                 .into_iter()
@@ -176,7 +183,41 @@ impl Plan {
             }
         }
         let acts = count(nodes.into_iter().filter(|s| s.real).map(|s| s.act));
-        Ok(Self { acts, order })
+        Ok(Self { acts, order, shuffled: moves.shuffled() })
+    }
+}
+
+/// Numbers of the anonymous instances that stop and start, by their common name and node.
+#[derive(Default)]
+struct Moves {
+    stops: BTreeSet<(String, String, String)>,
+    starts: BTreeSet<(String, String, String)>,
+}
+
+impl Moves {
+    fn note(&mut self, action: Element<'_>) {
+        let get = |name: &str| action.attr(name).unwrap_or_default();
+        let attributes = action.child("attributes");
+        let number = attributes.and_then(|a| a.attr("CRM_meta_clone"));
+        let unique = attributes.and_then(|a| a.attr("CRM_meta_globally_unique")) == Some("true");
+        let (Some(number), false, "rsc_op") = (number, unique, action.name()) else { return };
+        let task = get("operation");
+        let key = without_instance(get("operation_key"));
+        let name = key.strip_suffix(&format!("_{task}_0")).unwrap_or_default().to_owned();
+        let entry = (name, get("on_node").to_owned(), number.to_owned());
+        match task {
+            "stop" => self.stops.insert(entry),
+            "start" => self.starts.insert(entry),
+            _ => false,
+        };
+    }
+
+    /// Where one instance stops and another starts.
+    fn shuffled(&self) -> BTreeSet<(String, String)> {
+        let other = |(name, node, number): &&(String, String, String)| {
+            self.starts.iter().any(|(n, at, x)| n == name && at == node && x != number)
+        };
+        self.stops.iter().filter(other).map(|(n, at, _)| (n.clone(), at.clone())).collect()
     }
 }
 

@@ -6,7 +6,7 @@
 //! Known differences (the peer here is older than what ours follows) are told by name and counted apart; their
 //! reasons are in docs/scheduler.md.
 //!
-//! Reading order: `generate` (a CIB) → `tools` (two answers) → `compare` → `known` → `shrink` → here.
+//! Reading order: `generate` (a CIB) → `tools` (two answers) → `compare` → `older` and `known` → `shrink` → here.
 
 mod compare;
 mod draw;
@@ -14,6 +14,7 @@ mod generate;
 #[cfg(test)]
 mod inside;
 mod known;
+mod older;
 mod shrink;
 mod tools;
 
@@ -91,7 +92,7 @@ enum Verdict {
     Same,
     Differs(Difference),
     /// They differ as docs/scheduler.md says.
-    Known(Known),
+    Known(Vec<&'static str>),
     /// Ours says by name that it does not do this.
     Refused(String),
     /// Ours crashed or hung.
@@ -155,7 +156,7 @@ impl Bench<'_> {
             if let Verdict::Differs(_) = &verdict
                 && let Some(known) = self.known(&cib, dir.path())?
             {
-                verdict = Verdict::Known(known);
+                verdict = Verdict::Known(vec![known.name()]);
             }
             if let Verdict::Differs(d) = &verdict {
                 self.keep(seed, tier, &cib, d, dir.path())?;
@@ -174,9 +175,11 @@ impl Bench<'_> {
         };
         Ok(match self.ours.ask(cib, dir, "ours")? {
             Ok(ours) => {
-                let difference = compare(&peer, &ours)?;
+                let mut difference = compare(&peer, &ours)?;
+                let known = older::explain(&mut difference);
                 match difference.layer() {
-                    None => Verdict::Same,
+                    None if known.is_empty() => Verdict::Same,
+                    None => Verdict::Known(known),
                     Some(_) => Verdict::Differs(difference),
                 }
             }
@@ -190,7 +193,7 @@ impl Bench<'_> {
     fn known(&self, cib: &str, dir: &Path) -> Result<Option<Known>> {
         for known in Known::ALL {
             if let Some(changed) = known.without(cib)?
-                && matches!(self.judge(&changed, dir)?, Verdict::Same)
+                && matches!(self.judge(&changed, dir)?, Verdict::Same | Verdict::Known(_))
             {
                 return Ok(Some(known));
             }
@@ -227,7 +230,7 @@ impl Bench<'_> {
 #[derive(Default)]
 struct Tally {
     tiers: BTreeMap<u8, Counts>,
-    known: BTreeMap<Known, u64>,
+    known: BTreeMap<&'static str, u64>,
     void: BTreeMap<String, u64>,
     refused: BTreeMap<String, u64>,
     broken: Vec<(u64, String)>,
@@ -276,10 +279,12 @@ impl Tally {
         let c = self.tiers.entry(tier).or_default();
         match verdict {
             Verdict::Same => c.same += 1,
-            Verdict::Known(known) => {
+            Verdict::Known(names) => {
                 c.known += 1;
-                *self.known.entry(known).or_default() += 1;
-                println!("seed {seed}, tier {tier}: known: {}", known.name());
+                println!("seed {seed}, tier {tier}: known: {}", names.join(", "));
+                for name in names {
+                    *self.known.entry(name).or_default() += 1;
+                }
             }
             Verdict::Differs(d) => {
                 c.unsafely += u64::from(d.is_unsafe());
@@ -343,8 +348,8 @@ impl Tally {
                 c.percent()
             );
         }
-        for (known, n) in &self.known {
-            println!("known, {n} times: {}", known.name());
+        for (name, n) in &self.known {
+            println!("known, {n} times: {name}");
         }
         for (what, of) in [("ours refused", &self.refused), ("the peer had no answer", &self.void)]
         {

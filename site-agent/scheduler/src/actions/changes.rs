@@ -7,7 +7,7 @@ use tierce_cib::xml::Element;
 
 use super::params::{Params, digest};
 use crate::action::{End, Task, flag};
-use crate::arena::{NodeIx, RscIx};
+use crate::arena::{ActIx, NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::Kind;
 use crate::unpack::history::Entry;
@@ -85,9 +85,12 @@ impl<'a> Cluster<'a> {
             }
             return;
         }
-        if self.nodes[node].maintenance || !self.nodes[node].online && !self.fencing() {
+        let resting = self.nodes[node].maintenance;
+        if !resting && !self.nodes[node].online && !self.fencing() {
             return;
         }
+        let r = &self.rscs[rsc];
+        let unwatched = resting || r.maintenance || !r.managed && self.options.maintenance;
         let mut entries: Vec<Entry<'a>> =
             xml.children_named("lrm_rsc_op").filter_map(Entry::read).collect();
         entries.sort_by(Entry::order);
@@ -95,6 +98,14 @@ impl<'a> Cluster<'a> {
         let stop = entries.iter().rposition(|e| e.task == "stop");
         for (i, entry) in entries.iter().enumerate() {
             if start.is_some_and(|s| i < s) || (stop.is_some() && stop > start && start.is_some()) {
+                continue;
+            }
+            if unwatched && entry.interval > 0 {
+                // In maintenance nothing is watched.
+                self.cancel_recorded(rsc, node, entry);
+                continue;
+            }
+            if resting {
                 continue;
             }
             if entry.interval > 0 {
@@ -122,8 +133,14 @@ impl<'a> Cluster<'a> {
         if self.fail_count(rsc, node, true) > 0 {
             self.clear_failures_on(rsc, node, "action definition changed");
         }
-        let cancel = self.cancel(rsc, node, entry.task, entry.interval, None);
+        let cancel = self.cancel_recorded(rsc, node, entry);
         self.actions[cancel].reason = Some("orphan".into());
+        self.order(End::Op(rsc, Task::Stop, 0), End::Action(cancel), flag::ORDERED);
+    }
+
+    /// Ends a recurring operation that a history tells of.
+    fn cancel_recorded(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>) -> ActIx {
+        let cancel = self.cancel(rsc, node, entry.task, entry.interval, None);
         self.actions[cancel].meta.push(("call_id".into(), entry.call.to_string()));
         let ix = self.find_actions(rsc, Task::Monitor, entry.interval);
         for a in ix {
@@ -131,7 +148,7 @@ impl<'a> Cluster<'a> {
                 self.actions[a].reschedule = true;
             }
         }
-        self.order(End::Op(rsc, Task::Stop, 0), End::Action(cancel), flag::ORDERED);
+        cancel
     }
 
     fn check_definition(&mut self, rsc: RscIx, node: NodeIx, entry: &Entry<'a>) {

@@ -5,7 +5,7 @@ use crate::arena::RscIx;
 use crate::cluster::Cluster;
 use crate::model::Kind;
 
-/// Up to this many instances of an ordered clone are ordered each with each.
+/// No instance of an ordered clone is ordered with more of those before it.
 const MANY: usize = 100;
 
 impl Cluster<'_> {
@@ -202,24 +202,46 @@ impl Cluster<'_> {
                 self.order(op(instance, Task::Demote), op(clone, Task::Demoted), flag::SHOWS_THEN);
             }
             if ordered {
-                self.order_instances(clone, &instances[..n], instance);
+                self.order_instances(instance, &instances[..n]);
             }
         }
     }
 
-    /// One instance after those before it, and down the other way.
-    fn order_instances(&mut self, clone: RscIx, earlier: &[RscIx], instance: RscIx) {
+    /// One instance after those before it, and down the other way. One that stays as it is does not part those before it
+    /// from those after it; one that has something to do does.
+    fn order_instances(&mut self, instance: RscIx, earlier: &[RscIx]) {
         let op = |rsc: RscIx, task: Task| End::Op(rsc, task, 0);
         let Some(last) = earlier.last().copied() else { return };
-        // One that stays as it is does not part those before it from those after it.
-        let all = if earlier.len() < MANY { earlier } else { &earlier[earlier.len() - 1..] };
-        for before in all.iter().copied() {
+        for before in self.up_to_busy(earlier, Task::Start) {
             self.order(op(before, Task::Start), op(instance, Task::Start), flag::ORDERED);
+        }
+        for before in self.up_to_busy(earlier, Task::Stop) {
             self.order(op(instance, Task::Stop), op(before, Task::Stop), flag::ORDERED);
         }
-        if self.rscs[clone].promotable {
+        if self.promotable(instance) {
             self.order(op(last, Task::Promote), op(instance, Task::Promote), flag::ORDERED);
             self.order(op(instance, Task::Demote), op(last, Task::Demote), flag::ORDERED);
         }
+    }
+
+    /// The last of some instances, back to the first that has such a thing to do.
+    fn up_to_busy(&self, earlier: &[RscIx], task: Task) -> Vec<RscIx> {
+        let mut found = Vec::new();
+        for before in earlier.iter().rev().copied().take(MANY) {
+            found.push(before);
+            if self.tree_asks(before, task) {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Whether anything inside is to do such a thing, possible or not.
+    fn tree_asks(&self, rsc: RscIx, task: Task) -> bool {
+        let mut parts = Vec::new();
+        self.primitives(rsc, &mut parts);
+        let asked =
+            |p: &RscIx| self.find_actions(*p, task, 0).iter().any(|a| !self.actions[*a].optional);
+        parts.iter().any(asked)
     }
 }

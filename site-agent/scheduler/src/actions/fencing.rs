@@ -37,6 +37,7 @@ impl Cluster<'_> {
         let (mut dc_fence, mut dc_shutdown) = (None, None);
         let mut shutdowns = Vec::new();
         let mut previous: Option<ActIx> = None;
+        let managed = self.anything_managed();
         for node in self.nodes.keys() {
             let n = &self.nodes[node];
             if n.kind == NodeKind::Guest {
@@ -45,7 +46,7 @@ impl Cluster<'_> {
                 }
                 continue;
             }
-            if n.unclean && self.can_fence(node) {
+            if n.unclean && managed && self.can_fence(node) {
                 let fence = self.fence_action(node);
                 self.order_fence(fence, node);
                 if n_is_dc(self, node) {
@@ -89,6 +90,13 @@ impl Cluster<'_> {
                 self.link(fence, down, flag::ORDERED);
             }
         }
+    }
+
+    /// While nobody's resources are managed no node is fenced for them: whoever maintains them may be at work there.
+    fn anything_managed(&self) -> bool {
+        // What is blocked is managed, and in trouble.
+        let managed = |r: RscIx| self.rscs[r].managed || self.rscs[r].blocked;
+        self.rscs.keys().any(|r| self.rscs[r].kind == Kind::Primitive && managed(r))
     }
 
     fn fence_action(&mut self, node: NodeIx) -> ActIx {

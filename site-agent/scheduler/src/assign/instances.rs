@@ -36,7 +36,7 @@ impl Cluster<'_> {
             if !self.rscs[instance].provisional {
                 continue;
             }
-            if assigned >= max {
+            if assigned >= max || self.rscs[instance].removed {
                 self.close_all(instance);
                 self.assign(instance, None, true);
                 continue;
@@ -57,7 +57,7 @@ impl Cluster<'_> {
     /// The node on which an instance stays, if it may.
     fn keeps(&self, clone: RscIx, instance: RscIx, optimal: u32) -> Option<NodeIx> {
         let r = &self.rscs[instance];
-        if !r.provisional || self.any_blocked(instance) {
+        if !r.provisional || r.removed || self.any_blocked(instance) {
             return None;
         }
         let nodes = self.running_nodes(instance);
@@ -151,7 +151,7 @@ impl Cluster<'_> {
     fn ban_full(&mut self, clone: RscIx, instance: RscIx, per_node: u32) {
         for node in self.nodes.keys() {
             let place = self.rscs[clone].allowed[node.0 as usize];
-            if !place.listed || place.score <= -INFINITY || place.count >= per_node {
+            if !place.listed || place.score < 0 || place.count >= per_node {
                 self.ban_tree(instance, node);
             }
         }
@@ -172,7 +172,12 @@ impl Cluster<'_> {
         let rows: Vec<(RscIx, Row)> = list.iter().map(|i| (*i, self.row_with_wishes(*i))).collect();
         let row =
             |i: RscIx| &rows.iter().find(|(r, _)| *r == i).expect("each instance has a row").1;
-        list.sort_by(|a, b| self.compare_instances(clone, *a, *b, row(*a), row(*b)));
+        // What is one too many goes, wherever it runs.
+        let surplus = |i: RscIx| self.rscs[i].removed;
+        list.sort_by(|a, b| {
+            let order = surplus(*a).cmp(&surplus(*b));
+            order.then_with(|| self.compare_instances(clone, *a, *b, row(*a), row(*b)))
+        });
         list
     }
 

@@ -24,7 +24,9 @@ impl Cluster<'_> {
         }
         let ending = self.ending_without_fencing();
         for rsc in self.rscs.keys() {
-            if self.rscs[rsc].kind != Kind::Primitive || !self.rscs[rsc].managed {
+            // An instance that is one too many is no longer configured: to stop it takes nothing away.
+            let surplus = self.rscs[rsc].removed && self.rscs[rsc].instance.is_some();
+            if self.rscs[rsc].kind != Kind::Primitive || !self.rscs[rsc].managed || surplus {
                 continue;
             }
             if !ending[rsc.0 as usize] {

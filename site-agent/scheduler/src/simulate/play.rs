@@ -132,7 +132,7 @@ fn carry_out(c: &Cluster<'_>, ix: ActIx, request: &Request, played: &mut Played)
             let _ = writeln!(
                 played.text,
                 "  * Resource action: {:<15} delete on {node}",
-                c.rscs[rsc].id
+                history_id(c, rsc, a.node)
             );
             let instance = c.rscs[rsc].id.clone();
             played.edits.push(Edit::Forget { node, rsc: history_id(c, rsc, a.node), instance });
@@ -145,7 +145,7 @@ fn carry_out(c: &Cluster<'_>, ix: ActIx, request: &Request, played: &mut Played)
             let _ = writeln!(
                 played.text,
                 "  * Resource action: {:<15} cancel={interval} on {node}",
-                c.rscs[rsc].id
+                history_id(c, rsc, a.node)
             );
             let interval = interval.parse().unwrap_or(0);
             let (rsc, instance) = (history_id(c, rsc, a.node), c.rscs[rsc].id.clone());
@@ -188,14 +188,15 @@ fn carry_out_operation(c: &Cluster<'_>, ix: ActIx, request: &Request, played: &m
     let r = &c.rscs[rsc];
     let node = c.node_name(a.node);
     let word = a.task.word();
+    let name = history_id(c, rsc, a.node);
     if a.interval > 0 {
         let _ = writeln!(
             played.text,
-            "  * Resource action: {:<15} {word}={} on {node}",
-            r.id, a.interval
+            "  * Resource action: {name:<15} {word}={} on {node}",
+            a.interval
         );
     } else {
-        let _ = writeln!(played.text, "  * Resource action: {:<15} {word} on {node}", r.id);
+        let _ = writeln!(played.text, "  * Resource action: {name:<15} {word} on {node}");
     }
     if a.task == Task::Notify {
         return true;

@@ -180,8 +180,8 @@ fn plain(c: &Cluster<'_>, rsc: RscIx) -> bool {
                 || r.children.iter().all(|m| !c.rscs[*m].role.active()));
     }
     let pending = shown_pending(c, rsc).is_some();
-    let unclean = r.running_on.iter().any(|n| c.nodes[*n].unclean || !c.nodes[*n].online);
-    !r.failed && !r.removed && !pending && !unclean && r.running_on.len() <= 1 && !r.failure_ignored
+    let away = r.running_on.iter().any(|n| !c.nodes[*n].online);
+    !r.failed && !r.removed && !pending && !away && r.running_on.len() <= 1
 }
 
 fn blocked_or_unmanaged(c: &Cluster<'_>, rsc: RscIx) -> bool {
@@ -237,24 +237,34 @@ fn clone(c: &Cluster<'_>, rsc: RscIx, depth: usize, out: &mut String) {
     list(active, started, out);
     if !r.unique {
         let running = c.running_nodes(rsc);
+        // Where nothing may run unless it is said so, a node counts once it was heard of it.
+        let counts = |n: NodeIx| c.options.symmetric || heard(c, rsc, n);
         let stopped: Vec<NodeIx> = c
             .nodes
             .keys()
             .filter(|n| !running.contains(n) && !c.nodes[*n].removed)
             // The nodes inside of a bundle come with the bundle, if nobody named them before.
             .filter(|n| !c.nodes[*n].bundled || c.nodes[*n].configured)
+            .filter(|n| counts(*n))
             .collect();
-        let word = if disabled(c, rsc) { "Stopped (disabled)" } else { "Stopped" };
+        let off = disabled(c, rsc) || r.children.iter().any(|i| disabled(c, *i));
+        let word = if off { "Stopped (disabled)" } else { "Stopped" };
         if r.clone_max as usize > listed {
             list(word, stopped, out);
         }
     }
 }
 
+/// Whether a node's history tells of a resource or something in it.
+fn heard(c: &Cluster<'_>, rsc: RscIx, node: NodeIx) -> bool {
+    let r = &c.rscs[rsc];
+    r.known_on.contains(&node) || r.children.iter().any(|i| heard(c, *i, node))
+}
+
 fn part_failed(c: &Cluster<'_>, rsc: RscIx) -> bool {
     let r = &c.rscs[rsc];
     if r.kind == Kind::Primitive {
-        return r.failed || (r.failure_ignored && !r.removed);
+        return r.failed;
     }
     r.children.iter().any(|m| part_failed(c, *m))
 }

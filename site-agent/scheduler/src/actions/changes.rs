@@ -10,7 +10,7 @@ use crate::action::{End, Task, flag};
 use crate::arena::{ActIx, NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::Kind;
-use crate::unpack::history::Entry;
+use crate::unpack::entry::Entry;
 
 /// Whether all that differs may be secrets, which a copy of a CIB often has blotted out.
 fn only_secrets_differ(entry: &Entry<'_>, params: &Params) -> bool {

@@ -3,6 +3,7 @@
 //! Each kind has a module. A constraint that names nothing known is left out, as Pacemaker does; `tierce cib verify` is
 //! where such mistakes are errors.
 
+mod ban;
 pub(crate) mod colocation;
 pub(crate) mod health;
 pub(crate) mod hold;

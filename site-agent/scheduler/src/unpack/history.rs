@@ -3,17 +3,17 @@
 //! The entries of one resource on one node are replayed in the order of their call ids. The last word wins: a success clears most
 //! failures before it, and what remains at the end decides whether the resource counts as failed, blocked or banned.
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use tierce_cib::values::{self, INFINITY};
+use tierce_cib::values;
 use tierce_cib::xml::Element;
 
+use super::entry::Entry;
 use super::fail_count::base_name;
 use crate::Error;
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::{Cluster, StaleOp};
-use crate::model::{Kind, Location, NodeKind, OnFail, Origin, Requires, Role};
+use crate::model::{Kind, NodeKind, OnFail, Requires, Role};
 
 /// Outcome of an operation after its return code was read in its context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,77 +27,6 @@ enum Outcome {
     /// It can not work anywhere.
     FailedFatal,
     Ignored,
-}
-
-/// One entry of a history.
-#[derive(Clone, Copy)]
-pub(crate) struct Entry<'a> {
-    pub xml: Element<'a>,
-    pub task: &'a str,
-    pub interval: u64,
-    pub call: i64,
-    pub rc: i64,
-    pub status: i64,
-    pub target_rc: Option<i64>,
-    pub transition: i64,
-    pub changed: i64,
-}
-
-impl<'a> Entry<'a> {
-    pub(crate) fn read(xml: Element<'a>) -> Option<Self> {
-        let number = |name: &str| xml.attr(name).and_then(values::leading_integer);
-        let key = xml.attr("transition-key").or_else(|| {
-            xml.attr("transition-magic").and_then(|m| m.split_once(';')).map(|(_, key)| key)
-        });
-        let mut parts = key.unwrap_or("").split(':');
-        let _action = parts.next();
-        let transition = parts.next().and_then(values::leading_integer).unwrap_or(-1);
-        let target_rc = parts.next().and_then(values::leading_integer);
-        Some(Self {
-            xml,
-            task: xml.attr("operation")?,
-            interval: number("interval").unwrap_or(0).max(0) as u64,
-            call: number("call-id").unwrap_or(0),
-            rc: number("rc-code").unwrap_or(193),
-            status: number("op-status").unwrap_or(-1),
-            target_rc,
-            transition,
-            changed: number("last-rc-change").unwrap_or(0),
-        })
-    }
-
-    pub(crate) fn probe(&self) -> bool {
-        self.task == "monitor" && self.interval == 0
-    }
-
-    /// The order in which entries of one node came to be.
-    pub(crate) fn order(&self, other: &Self) -> Ordering {
-        if self.call >= 0 && other.call >= 0 && self.call != other.call {
-            return self.call.cmp(&other.call);
-        }
-        if self.call == other.call && self.call >= 0 {
-            return self.changed.cmp(&other.changed);
-        }
-        // An operation in flight has no call id: it is newer, unless its transition is older.
-        match (self.call < 0, other.call < 0) {
-            (true, false) if self.transition >= other.transition => Ordering::Greater,
-            (true, false) => Ordering::Less,
-            (false, true) if other.transition >= self.transition => Ordering::Less,
-            (false, true) => Ordering::Greater,
-            _ => self.transition.cmp(&other.transition),
-        }
-    }
-
-    /// Whether this one is newer than one of another node.
-    pub(super) fn newer_than(&self, other: &Self) -> bool {
-        if self.changed > 0 && other.changed > 0 && self.changed != other.changed {
-            return self.changed > other.changed;
-        }
-        if self.transition >= 0 && other.transition >= 0 && self.transition != other.transition {
-            return self.transition > other.transition;
-        }
-        self.call > other.call
-    }
 }
 
 /// What the replay of one history adds up to.
@@ -647,45 +576,5 @@ impl<'a> Cluster<'a> {
             }
             self.stale_recurring.push(StaleOp { rsc, node, task: e.task, interval: e.interval });
         }
-    }
-
-    /// Bans a resource from a node.
-    pub(crate) fn ban(&mut self, rsc: RscIx, node: NodeIx, why: &'a str) {
-        self.locate(rsc, node, -INFINITY, why);
-    }
-
-    /// Bans a resource from all nodes.
-    pub(crate) fn ban_everywhere(&mut self, rsc: RscIx, why: &'a str) {
-        let nodes = self.nodes.keys().map(|n| (n, -INFINITY)).collect();
-        self.add_location(rsc, nodes, why, Origin::Status);
-    }
-
-    /// Bans a resource from all nodes, for a ticket is missing or aside: the use of it, by position.
-    pub(crate) fn ban_for_ticket(&mut self, rsc: RscIx, used: usize, why: &'a str) {
-        let nodes = self.nodes.keys().map(|n| (n, -INFINITY)).collect();
-        self.add_location(rsc, nodes, why, Origin::Ticket(used));
-    }
-
-    /// Adds a score for one node.
-    pub(crate) fn locate(&mut self, rsc: RscIx, node: NodeIx, score: i32, why: &'a str) {
-        self.add_location(rsc, vec![(node, score)], why, Origin::Status);
-    }
-
-    fn add_location(
-        &mut self,
-        rsc: RscIx,
-        nodes: Vec<(NodeIx, i32)>,
-        why: &'a str,
-        origin: Origin,
-    ) {
-        let location = Location {
-            id: why.into(),
-            origin,
-            role: None,
-            nodes,
-            discover: crate::model::Discover::Always,
-        };
-        let ix = self.locations.push(location);
-        self.rscs[rsc].locations.push(ix);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use super::history::Entry;
+use super::entry::Entry;
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Partial, Role};

@@ -5,6 +5,7 @@
 
 mod activity;
 mod connection;
+pub(crate) mod entry;
 pub(crate) mod fail_count;
 pub(crate) mod history;
 mod migration;

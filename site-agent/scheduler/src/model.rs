@@ -11,7 +11,7 @@ use tierce_cib::nvset::Pairs;
 use tierce_cib::xml::Element;
 
 use crate::arena::{ColIx, LocIx, NodeIx, RscIx};
-pub(crate) use crate::row::{Choice, Discover, Place, Row};
+pub(crate) use crate::row::{Choice, Discover, Place, Promotion, Row};
 
 /// What a resource is or will be on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -424,6 +424,8 @@ pub(crate) struct Resource<'a> {
     pub allowed: Row,
     /// Why it was assigned as it was.
     pub choice: Option<Choice>,
+    /// An instance of a promotable clone: whether it is promoted, or why not.
+    pub promotion: Option<Promotion>,
     /// Not assigned yet in this pass.
     pub provisional: bool,
     /// Assignment is under way.

@@ -9,7 +9,7 @@ use std::fmt;
 use crate::action::{Bond, Task};
 use crate::arena::{ActIx, LocIx, NodeIx, RscIx};
 use crate::cluster::Cluster;
-use crate::model::{Origin, Place, Unusable};
+use crate::model::{Origin, Place, Promotion, Unusable};
 use crate::plan::Plan;
 use crate::row::{Cause, Choice, Criterion, Verdict};
 
@@ -28,6 +28,8 @@ pub struct Explanation {
     pub assigned: Option<String>,
     /// Why it was assigned there, or nowhere, in a sentence.
     pub verdict: &'static str,
+    /// Of an instance of a promotable clone: its promotion score, and whether it is promoted or why not, in a sentence.
+    pub promotion: Option<(i32, &'static str)>,
     /// Every node, in the order of their names.
     pub nodes: Vec<NodeReason>,
     /// Its actions that happen, or should and can not.
@@ -255,6 +257,7 @@ impl Plan<'_> {
             next_role: c.role_of(rsc, false).word(),
             assigned: assigned.as_ref().map(name),
             verdict,
+            promotion: c.promotion_of(rsc),
             nodes: c.nodes.keys().map(|n| c.node_reason(rsc, n, assigned)).collect(),
             actions: c.rsc_actions[rsc.0 as usize]
                 .iter()
@@ -302,6 +305,22 @@ fn lost_by(criterion: Criterion) -> &'static str {
         Criterion::Fewer => "more resources are there already",
         Criterion::Runs => "it runs on the other",
         Criterion::Name => "the order of names, all else being equal",
+    }
+}
+
+fn promoted_for(why: Promotion) -> &'static str {
+    match why {
+        Promotion::Chosen => "it is promoted",
+        Promotion::Enough => "not promoted: others come first, and they are enough",
+        Promotion::NoneAllowed => {
+            "not promoted: none may be, by promoted-max or for want of quorum"
+        }
+        Promotion::NoNode => "not promoted: it has no node, or something in it has none",
+        Promotion::Unmanaged => "not promoted: it is not managed",
+        Promotion::Score => "not promoted: its promotion score is below zero",
+        Promotion::Ticket => "not promoted: its ticket is not granted, or on standby",
+        Promotion::Node => "not promoted: its node can take nothing",
+        Promotion::Full => "not promoted: its node has as many as it may have",
     }
 }
 
@@ -371,6 +390,14 @@ impl Cluster<'_> {
         }
         let lost = choice.and_then(|c| c.lost.iter().find(|(n, _)| *n == node));
         lost.map_or(Fate::NotAsked, |(_, criterion)| Fate::Lost(lost_by(*criterion)))
+    }
+
+    /// Whether an instance (or what is in it) is promoted, and with what score.
+    fn promotion_of(&self, rsc: RscIx) -> Option<(i32, &'static str)> {
+        std::iter::successors(Some(rsc), |at| self.rscs[*at].parent).find_map(|at| {
+            let r = &self.rscs[at];
+            r.promotion.map(|why| (r.sort_weight, promoted_for(why)))
+        })
     }
 
     fn why(&self, cause: Cause) -> Why {

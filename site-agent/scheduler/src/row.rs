@@ -103,6 +103,29 @@ pub(crate) enum Verdict {
     NoNode,
 }
 
+/// Whether an instance of a promotable clone is promoted, or why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Promotion {
+    /// It is.
+    Chosen,
+    /// Others come first, and they are enough.
+    Enough,
+    /// None may be: `promoted-max`, or quorum that is lost.
+    NoneAllowed,
+    /// It, or something in it, has no node.
+    NoNode,
+    /// It is not managed, and is not promoted now.
+    Unmanaged,
+    /// Its promotion score is below zero.
+    Score,
+    /// A ticket is missing or aside.
+    Ticket,
+    /// Its node can take nothing.
+    Node,
+    /// Its node has all that it may have.
+    Full,
+}
+
 /// The choice of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Choice {

@@ -176,3 +176,34 @@ fn what_is_colocated_says_with_whom_and_by_which_constraint() {
     assert!(why.nodes[0].parts.iter().any(|p| p.why == with && p.score == -INFINITY), "{why:#?}");
     assert_eq!(why.nodes[0].fate, Fate::Banned);
 }
+
+#[test]
+fn an_instance_says_why_it_is_not_promoted() {
+    let clone = |constraints: &str| {
+        let resources = format!(
+            r#"<clone id="c"><meta_attributes id="c-m"><nvpair id="c-p" name="promotable" value="true"/></meta_attributes>{}</clone>"#,
+            primitive("a")
+        );
+        cluster(
+            &resources,
+            constraints,
+            ["", ""],
+            r#"<ticket_state id="S" granted="true" standby="true"/>"#,
+        )
+    };
+    let why = |mut doc: Document| {
+        let plan = schedule(&mut doc, now()).expect("it can be planned");
+        let all: Vec<_> = plan.parts("c").iter().filter_map(|p| plan.explain(p)).collect();
+        all.iter().filter_map(|e| e.promotion.map(|(_, why)| why)).collect::<Vec<_>>()
+    };
+    assert_eq!(why(clone("")), ["not promoted: its promotion score is below zero"; 2]);
+    let wish = r##"<rsc_location id="l" rsc="c"><rule id="r" role="Promoted" score="100"><expression id="e" attribute="#uname" operation="eq" value="n1"/></rule></rsc_location>"##;
+    assert_eq!(
+        why(clone(wish)),
+        ["it is promoted", "not promoted: others come first, and they are enough"]
+    );
+    let ticket = format!(r#"{wish}<rsc_ticket id="t" rsc="c" rsc-role="Promoted" ticket="S"/>"#);
+    assert!(
+        why(clone(&ticket)).contains(&"not promoted: its ticket is not granted, or on standby")
+    );
+}

@@ -107,6 +107,9 @@ fn headline(one: &Explanation) -> String {
 fn tell(one: &Explanation, text: &mut String) {
     // Writing to a String can not fail.
     let _ = writeln!(text, "{}", plain(&headline(one)));
+    if let Some((number, why)) = one.promotion {
+        let _ = writeln!(text, "  promotion score {}: {why}", score(number));
+    }
     for node in &one.nodes {
         let _ = writeln!(text, "  {}", plain(&node_line(node)));
         for part in &node.parts {
@@ -150,6 +153,7 @@ fn view(one: &Explanation) -> Value {
         "next_role": one.next_role,
         "assigned": one.assigned,
         "verdict": one.verdict,
+        "promotion": one.promotion.map(|(score, why)| json!({ "score": score, "why": why })),
         "nodes": nodes,
         "actions": actions,
     })

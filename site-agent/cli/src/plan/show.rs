@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
+use tierce_cib::time::Moment;
 use tierce_scheduler::Step;
 use tierce_scheduler::simulate::{Change, Outcome, Situation};
 
@@ -104,10 +105,13 @@ pub(super) fn plan_text(outcome: &Outcome, all: bool) -> String {
             line(&mut text, &format!("  {}", action_line(action)));
         }
     }
-    if let Some(at) = outcome.look_again {
+    if let Some(at) = outcome.look_again.and_then(|at| Moment::from_epoch(at, 0)) {
         line(
             &mut text,
-            &format!("\nTo be planned again at {at} (seconds since 1970) at the latest."),
+            &format!(
+                "
+To be planned again at {at} at the latest."
+            ),
         );
     }
     text

@@ -6,5 +6,6 @@ mod cib;
 mod cluster;
 mod drill;
 mod files;
+mod plan;
 mod support;
 mod world;

@@ -9,7 +9,7 @@ use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Kind, Role, Row};
 use crate::options::NoQuorum;
-use crate::row::Cause;
+use crate::row::{Cause, Promotion};
 
 impl<'a> Cluster<'a> {
     /// Adds promotion scores to what instances think of nodes, so that instances go where they could be promoted.
@@ -114,8 +114,13 @@ impl<'a> Cluster<'a> {
         }
         let mut promoted = 0;
         for instance in order {
-            let node = if promoted < max { self.may_promote(clone, instance) } else { None };
-            if let Some(node) = node {
+            let node = if promoted < max {
+                self.may_promote(clone, instance)
+            } else {
+                Err(if max == 0 { Promotion::NoneAllowed } else { Promotion::Enough })
+            };
+            self.rscs[instance].promotion = Some(node.err().unwrap_or(Promotion::Chosen));
+            if let Ok(node) = node {
                 self.rscs[clone].allowed[node.0 as usize].count += 1;
                 self.set_role(instance, Role::Promoted);
                 promoted += 1;
@@ -257,36 +262,37 @@ impl<'a> Cluster<'a> {
     }
 
     /// The node on which an instance may be promoted.
-    fn may_promote(&self, clone: RscIx, instance: RscIx) -> Option<NodeIx> {
+    fn may_promote(&self, clone: RscIx, instance: RscIx) -> Result<NodeIx, Promotion> {
         let r = &self.rscs[instance];
-        let node = r.assigned?;
+        let node = r.assigned.ok_or(Promotion::NoNode)?;
         if r.kind == Kind::Group {
             let blocked = r.children.iter().any(|c| self.rscs[*c].assigned.is_none());
             if blocked {
-                return None;
+                return Err(Promotion::NoNode);
             }
         }
         let mut parts = Vec::new();
         self.primitives(instance, &mut parts);
         let managed = parts.iter().all(|p| self.rscs[*p].managed);
         if !managed {
-            return (self.role_of(instance, true) == Role::Promoted).then_some(node);
+            let promoted = self.role_of(instance, true) == Role::Promoted;
+            return if promoted { Ok(node) } else { Err(Promotion::Unmanaged) };
         }
-        if r.priority < 0 || self.ticket_denies(instance) {
-            return None;
+        if r.priority < 0 {
+            return Err(Promotion::Score);
+        }
+        if self.ticket_denies(instance) {
+            return Err(Promotion::Ticket);
         }
         let container = self.nodes[node].connection.and_then(|c| self.rscs[c].container);
         if !self.usable(node) || container.is_some_and(|c| self.rscs[c].assigned.is_none()) {
-            return None;
+            return Err(Promotion::Node);
         }
         let place = self.rscs[clone].allowed[node.0 as usize];
-        if place.count >= self.rscs[clone].promoted_node_max && !self.rscs[clone].unique {
-            return None;
-        }
         if place.count >= self.rscs[clone].promoted_node_max {
-            return None;
+            return Err(Promotion::Full);
         }
-        Some(node)
+        Ok(node)
     }
 
     /// Colocation of something with a clone: with the instance on the same node, or with the nodes of all.

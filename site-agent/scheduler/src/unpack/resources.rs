@@ -460,6 +460,7 @@ impl<'a> Resource<'a> {
             history_name: None,
             allowed: Row::default(),
             choice: None,
+            promotion: None,
             provisional: true,
             assigning: false,
             merging: false,

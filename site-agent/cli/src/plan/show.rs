@@ -106,13 +106,8 @@ pub(super) fn plan_text(outcome: &Outcome, all: bool) -> String {
         }
     }
     if let Some(at) = outcome.look_again.and_then(|at| Moment::from_epoch(at, 0)) {
-        line(
-            &mut text,
-            &format!(
-                "
-To be planned again at {at} at the latest."
-            ),
-        );
+        text.push('\n');
+        line(&mut text, &format!("To be planned again at {at} at the latest."));
     }
     text
 }
@@ -124,7 +119,8 @@ pub(super) fn simulation_text(outcome: &Outcome, all: bool) -> String {
     }
     text.push_str(&plan_text(outcome, all));
     let verdict = if outcome.failed { "A step failed; then:" } else { "All done; then:" };
-    line(&mut text, &format!("\n{verdict}"));
+    text.push('\n');
+    line(&mut text, verdict);
     for (name, state) in &outcome.after.nodes {
         line(&mut text, &format!("  node {name}: {state}"));
     }

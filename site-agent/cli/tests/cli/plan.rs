@@ -115,7 +115,7 @@ fn an_explanation_names_scores_constraints_and_what_decided() {
         assert!(run.out.contains(part), "{part}: {}", run.out);
     }
     let one = tierce(&["cib", "explain", "db", &cib, "--node", "n1"]).ok();
-    assert!(one.out.contains("colocation along") && !one.out.contains("n2: "), "{}", one.out);
+    assert!(one.out.contains("colocation along") && !one.out.contains("  n2: "), "{}", one.out);
     let json = tierce(&["cib", "explain", "db", &cib, "-o", "json"]).ok().json();
     let nodes = json["explained"][0]["nodes"].as_array().unwrap();
     assert!(nodes[0]["parts"].as_array().unwrap().iter().any(|p| p["constraint"] == "along"));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tierce_cib::time::Moment;
+use tierce_cib::values::{self, INFINITY, add_scores};
 use tierce_cib::xml::Document;
 use tierce_scheduler::{Fate, NodeReason, Plan, Why, schedule};
 
@@ -12,26 +13,13 @@ fn now() -> Moment {
     Moment::from_epoch(1_700_000_000, 0).expect("a moment")
 }
 
-const INFINITY: i32 = 1_000_000;
-
-/// Scores are added as Pacemaker does: minus INFINITY wins over all, INFINITY over the rest.
-fn add(a: i32, b: i32) -> i32 {
-    if a <= -INFINITY || b <= -INFINITY {
-        -INFINITY
-    } else if a >= INFINITY || b >= INFINITY {
-        INFINITY
-    } else {
-        (a + b).clamp(-INFINITY, INFINITY)
-    }
-}
-
 /// What the parts add up to. A wish of another takes no node away that is wanted: it leaves 1. What is inside of a container has no
 /// choice.
 fn sum(node: &NodeReason) -> i32 {
     node.parts.iter().fold(0, |sum, part| {
         let left = matches!(part.why, Why::Wanted { .. }) && part.after == 1;
         let set = part.why == Why::Inside;
-        assert!(left || set || add(sum, part.score) == part.after, "{node:?}");
+        assert!(left || set || add_scores(sum, part.score) == part.after, "{node:?}");
         part.after
     })
 }
@@ -43,11 +31,7 @@ fn printed(plan: &Plan<'_>) -> BTreeMap<(String, String), i32> {
         let Some((head, score)) = line.rsplit_once(": ") else { continue };
         let Some((head, node)) = head.split_once(" allocation score on ") else { continue };
         let Some((_, resource)) = head.split_once(": ") else { continue };
-        let score = match score {
-            "INFINITY" => INFINITY,
-            "-INFINITY" => -INFINITY,
-            number => number.parse().expect("a score is a number"),
-        };
+        let score = values::score(score).expect("a score is a number");
         found.insert((resource.to_owned(), node.to_owned()), score);
     }
     found

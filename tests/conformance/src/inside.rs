@@ -1,6 +1,7 @@
 //! What must hold of every plan, whatever the peer thinks of it, tried on random CIBs.
 
 use tierce_cib::time::Moment;
+use tierce_cib::values::add_scores;
 use tierce_cib::xml::Document;
 use tierce_scheduler::simulate::{self, Request};
 use tierce_scheduler::{NodeReason, Plan, Prepared, Why, schedule};
@@ -12,7 +13,6 @@ fn now() -> Moment {
     Moment::from_epoch(1_700_000_000, 0).expect("a moment")
 }
 
-const INFINITY: i32 = 1_000_000;
 const SEEDS: u64 = 200;
 
 /// Every random CIB that ours plans, with its plan.
@@ -30,23 +30,13 @@ fn plans(look: impl Fn(&str, &Plan<'_>)) {
     assert!(count > SEEDS * 2, "only {count} were planned");
 }
 
-fn add(a: i32, b: i32) -> i32 {
-    if a <= -INFINITY || b <= -INFINITY {
-        -INFINITY
-    } else if a >= INFINITY || b >= INFINITY {
-        INFINITY
-    } else {
-        (a + b).clamp(-INFINITY, INFINITY)
-    }
-}
-
 /// What the parts add up to. A wish of another takes no node away that is wanted: it leaves 1. What is inside of a container has no
 /// choice.
 fn sum(node: &NodeReason) -> i32 {
     node.parts.iter().fold(0, |sum, part| {
         let left = matches!(part.why, Why::Wanted { .. }) && part.after == 1;
         let set = part.why == Why::Inside;
-        assert!(left || set || add(sum, part.score) == part.after, "{node:?}");
+        assert!(left || set || add_scores(sum, part.score) == part.after, "{node:?}");
         part.after
     })
 }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use serde_json::{Value, json};
+use tierce_cib::values::show_score;
 use tierce_scheduler::simulate::moment;
 use tierce_scheduler::{ActionReason, Explanation, Fate, NodeReason, schedule};
 
@@ -78,15 +79,6 @@ pub(super) fn explain(ctx: &Ctx, args: &ExplainArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// A score as people write it.
-pub(crate) fn score(score: i32) -> String {
-    match score {
-        1_000_000.. => "INFINITY".to_owned(),
-        ..=-1_000_000 => "-INFINITY".to_owned(),
-        number => number.to_string(),
-    }
-}
-
 fn headline(one: &Explanation) -> String {
     let now = if one.active_on.is_empty() {
         "does not run".to_owned()
@@ -108,13 +100,13 @@ fn tell(one: &Explanation, text: &mut String) {
     // Writing to a String can not fail.
     let _ = writeln!(text, "{}", plain(&headline(one)));
     if let Some((number, why)) = one.promotion {
-        let _ = writeln!(text, "  promotion score {}: {why}", score(number));
+        let _ = writeln!(text, "  promotion score {}: {why}", show_score(number));
     }
     for node in &one.nodes {
         let _ = writeln!(text, "  {}", plain(&node_line(node)));
         for part in &node.parts {
             let sign = if part.score > 0 { "+" } else { "" };
-            let part = format!("{:<10} {}", format!("{sign}{}", score(part.score)), part.why);
+            let part = format!("{:<10} {}", format!("{sign}{}", show_score(part.score)), part.why);
             let _ = writeln!(text, "      {}", plain(&part));
         }
     }
@@ -124,7 +116,7 @@ fn tell(one: &Explanation, text: &mut String) {
 }
 
 fn node_line(node: &NodeReason) -> String {
-    let number = if node.listed { score(node.score) } else { "-".to_owned() };
+    let number = if node.listed { show_score(node.score) } else { "-".to_owned() };
     format!("{}: {number}, {}", node.node, node.fate)
 }
 

@@ -19,6 +19,7 @@ use common::{
 };
 use nix::sys::signal::Signal;
 use tierce_link::{Link, LinkEvent, Name, PeerSpec, Role, Settings, Tenant, TenantQuota};
+use tierce_ticket::durable::Age;
 use tierce_ticket::holder::Holder;
 use tierce_ticket::ids::{RenewalSeq, SessionId};
 use tierce_ticket::message::{Envelope, Message, Renew};
@@ -269,7 +270,7 @@ impl Probe {
         let seq = RenewalSeq(self.seq);
         let renew = Message::Renew(Renew { session: SessionId(1), seq });
         let (cluster, from) = self.ids;
-        let envelope = Envelope { cluster, from, written: 0, message: renew };
+        let envelope = Envelope { cluster, from, age: Age::default(), message: renew };
         let bytes = Bytes::from(tierce_wire::encode(Version::V2, 0, &envelope).unwrap());
         let start = Instant::now();
         self.link.send_datagram(&self.tenant, &Name::new("arb").unwrap(), bytes).unwrap();

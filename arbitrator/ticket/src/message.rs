@@ -27,8 +27,9 @@ pub struct Envelope {
     pub cluster: ClusterId,
     /// The sender's number there; 0 before it has one.
     pub from: MemberId,
-    /// How many records the sender's store has durably when this leaves (R5); 0: not told.
-    pub written: u64,
+    /// How far the sender's store has come when this leaves (R5): what is on its disk, and in which
+    /// opening, for this may come late. All zero: not told.
+    pub age: Age,
     /// What it says.
     pub message: Message,
 }

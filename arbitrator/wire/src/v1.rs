@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use tierce_ticket::command::{Command, Outcome};
 use tierce_ticket::configuration::Configuration;
+use tierce_ticket::durable::Age;
 use tierce_ticket::entry::{FenceTarget, FenceVote};
 use tierce_ticket::ids::{ClusterId, MemberId, RenewalSeq, RequestId, SessionId};
 use tierce_ticket::ledger::{LedgerMessage, Snapshot};
@@ -94,6 +95,6 @@ impl From<Envelope> for v2::Envelope {
             }
             Message::Readiness(r) => v2::Message::Readiness(r),
         };
-        Self { cluster: e.cluster, from: e.from, written: 0, message }
+        Self { cluster: e.cluster, from: e.from, age: Age::default(), message }
     }
 }

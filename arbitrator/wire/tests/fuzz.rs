@@ -7,6 +7,7 @@ mod common;
 use common::{envelope, samples};
 use tierce_tests::fuzz;
 use tierce_tests::memory::{Counting, peak};
+use tierce_ticket::durable::Age;
 use tierce_ticket::entry::{Entry, Op, Payload, SiteState};
 use tierce_ticket::ids::{
     Ballot, ClusterId, ConfigIndex, Incarnation, LogIndex, MemberId, SessionId, StoreId, TicketId,
@@ -106,8 +107,12 @@ fn a_message_of_very_many_small_operations_takes_no_more_memory_than_an_honest_o
         ("many entries", append(short(many / 4))),
         ("readiness", readiness(vec![(TicketId(1), TicketReadiness::default()); many])),
     ] {
-        let envelope =
-            Envelope { cluster: ClusterId([1; 16]), from: MemberId(1), written: 5, message };
+        let envelope = Envelope {
+            cluster: ClusterId([1; 16]),
+            from: MemberId(1),
+            age: Age { opened: 2, written: 5 },
+            message,
+        };
         let bytes = encode(Version::V2, 1, &envelope).expect("it fits a frame");
         assert!(bytes.len() > 1_000_000 && bytes.len() <= MAX_MESSAGE_BYTES, "{what}");
         let (decoded, held) = peak(|| decode(&bytes));

@@ -86,6 +86,11 @@ fn main() -> ExitCode {
 
 impl Args {
     fn run(&self) -> Result<bool> {
+        if cfg!(panic = "abort") {
+            bail!(
+                "a build that aborts cannot tell what broke; `tests/run sim` makes the right one"
+            );
+        }
         if let Some(seed) = self.seed {
             return self.one(seed);
         }

@@ -365,16 +365,23 @@ impl Conductor {
         true
     }
 
-    /// Nodes that have found their way back are lost no more.
+    /// Nodes that have found their way back are lost no more: their admission is final, for while it is
+    /// not, a majority may be counted without them; and nobody's log has a removal that may become final.
+    /// Who is down may have one.
     pub fn notice(&mut self, w: &World) {
+        let sound = |n: &usize| w.nodes[*n].member.is_some() || self.lost.contains_key(n);
+        if !(0..w.nodes.len()).all(|n| sound(&n)) {
+            return;
+        }
         self.lost.retain(|n, store| {
             let node = &w.nodes[*n];
             let member = node.member.as_ref();
             let back = member.is_some_and(|m| *m.standing() == Standing::TakingPart);
             let judges = w.nodes.iter().filter_map(|n| n.member.as_ref());
             let voter = judges.filter(|m| *m.standing() == Standing::TakingPart).all(|m| {
-                let known = m.ledger().map(|l| l.configuration().0);
-                known.is_none_or(|c| {
+                let known =
+                    m.ledger().map(|l| [l.committed_configuration().0, l.configuration().0]);
+                known.into_iter().flatten().all(|c| {
                     c.id_of(&node.name).is_some_and(|id| {
                         c.is_voter(id) && c.member(id).is_some_and(|m| m.store == node.disk.store)
                     })

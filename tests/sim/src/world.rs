@@ -250,7 +250,7 @@ impl World {
                 self.nodes[to].name,
                 h.reply,
                 h.opened,
-                envelope.written
+                envelope.age.written
             );
         }
         self.step(to, Input::Received { from, envelope });

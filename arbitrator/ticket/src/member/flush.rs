@@ -1,7 +1,7 @@
 //! Effects out: alarms, the write of this step, and the messages that may leave before or after it.
 
 use super::{Alarm, Batch, Effect, Member, Standing};
-use crate::durable::Record;
+use crate::durable::{Age, Record};
 use crate::ids::{ClusterId, MemberId, PersistId};
 use crate::ledger::LedgerRecord;
 use crate::message::Envelope;
@@ -52,7 +52,8 @@ impl Member {
         for o in std::mem::take(&mut self.outbox) {
             let after = pending.filter(|_| o.needs_persist);
             let written = if after.is_some() { self.telling } else { self.written };
-            let envelope = Envelope { cluster, from: me, written, message: o.message };
+            let age = Age { written, ..self.settings.age };
+            let envelope = Envelope { cluster, from: me, age, message: o.message };
             self.effects.push_back(Effect::Send { to: o.to, lane: o.lane, envelope, after });
         }
     }

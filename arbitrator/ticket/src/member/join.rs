@@ -97,9 +97,10 @@ impl Member {
             self.compare_files(now, from, hello);
             self.try_to_found(now); // first: the answer below leaves with the standing after it
         }
+        // What a hello tells is remembered, be it an answer or not: what is said next may rest on it.
+        let reply = self.judge(from, cluster, id, written, hello);
         match hello.reply {
             None => {
-                let reply = self.judge(from, cluster, id, written, hello);
                 let own = self.own_hello(Some((hello.boot, reply)));
                 self.send(from, Lane::Stream, Message::Hello(own), true);
                 self.offer_founding(from, cluster, hello);

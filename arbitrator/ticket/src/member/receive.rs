@@ -12,10 +12,19 @@ use crate::time::Now;
 
 impl Member {
     pub(super) fn receive(&mut self, now: Now, from: &MemberName, envelope: Envelope) {
-        let Envelope { cluster, from: id, written, message } = envelope;
-        self.sight(now, from, id, written);
+        let Envelope { cluster, from: id, age, message } = envelope;
+        // What came of an opening that no hello told of could not be held against an older copy later, so
+        // nothing may rest on it: it counts as lost.
+        let hello = self.peers.get(from).and_then(|p| p.hello.as_ref());
+        let early = hello.is_some_and(|h| age.opened > h.opened);
+        if early && !matches!(message, Message::Hello(_)) {
+            return;
+        }
+        self.sight(now, from, id, age);
         match message {
-            Message::Hello(hello) => return self.hello(now, from, cluster, id, written, &hello),
+            Message::Hello(hello) => {
+                return self.hello(now, from, cluster, id, age.written, &hello);
+            }
             Message::Founding(c) => return self.founding(now, from, &c),
             Message::Admitted { you, snapshot } => {
                 return self.admitted(now, cluster, you, snapshot);

@@ -129,14 +129,19 @@ impl Member {
     /// Remembers how far a peer's store has come, by what it says with each message.
     /// That is written down with the next record, or after a moment. A message may come late, from
     /// before its sender lost its store: the number that it had then is another one. A store that
-    /// was admitted over a standing connection is met here first: its hello was a stranger's.
-    pub(super) fn sight(&mut self, now: Now, from: &MemberName, id: MemberId, written: u64) {
+    /// was admitted over a standing connection is met here first: its hello was a stranger's. What the
+    /// process before said comes late as well, and tells nothing of this one.
+    pub(super) fn sight(&mut self, now: Now, from: &MemberName, id: MemberId, told: Age) {
         let Some(f) = &self.formed else { return };
         let Some(hello) = self.peers.get(from).and_then(|p| p.hello.as_ref()) else { return };
         let its = f.ledger.configuration().0.member(id).map(|m| m.store);
         if its != Some(hello.store) && !is_planted(Bug::LateWordsCount) {
             return;
         }
+        if told != Age::default() && told.opened != hello.opened {
+            return;
+        }
+        let written = told.written;
         let news = match self.stores.seen.entry(hello.store) {
             Entry::Occupied(mut known) => {
                 let s = known.get_mut();

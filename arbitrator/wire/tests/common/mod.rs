@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tierce_ticket::command::{Command, Outcome};
+use tierce_ticket::durable::Age;
 use tierce_ticket::entry::{FenceTarget, FenceVote, Proof};
 use tierce_ticket::ids::{
     ClusterId, ConfigIndex, LogIndex, MemberId, RenewalSeq, RequestId, SessionId, Term, TicketId,
@@ -12,7 +13,12 @@ use tierce_ticket::message::{Answer, Envelope, Message, Refused, Renew, Verdict}
 use tierce_ticket::time::VoterTime;
 
 pub(crate) fn envelope(message: Message) -> Envelope {
-    Envelope { cluster: ClusterId([0xC1; 16]), from: MemberId(2), written: 77, message }
+    Envelope {
+        cluster: ClusterId([0xC1; 16]),
+        from: MemberId(2),
+        age: Age { opened: 3, written: 77 },
+        message,
+    }
 }
 
 pub(crate) fn answer() -> Message {

@@ -9,6 +9,7 @@ use tierce_ticket::command::Command;
 use tierce_ticket::configuration::Role;
 use tierce_ticket::delegation::{Delegated, Remaining};
 use tierce_ticket::docket::Docket;
+use tierce_ticket::durable::Age;
 use tierce_ticket::entry::{FenceTarget, Mode};
 use tierce_ticket::ids::{SessionId, StoreId, Term, TicketId};
 use tierce_ticket::limits;
@@ -311,7 +312,8 @@ fn late_words() {
     let message = Message::FenceReply { target, vote: None, wait: None };
     for i in [0, 1] {
         let message = message.clone();
-        let envelope = Envelope { cluster, from: old, written: 1_000_000, message };
+        let envelope =
+            Envelope { cluster, from: old, age: Age { opened: 1, written: 1_000_000 }, message };
         w.step(i, Input::Received { from: name("y"), envelope });
     }
     w.crash(2);

@@ -29,9 +29,6 @@ pub(crate) struct Difference {
     pub(crate) status_missing: Vec<String>,
     /// Lines that only ours has.
     pub(crate) status_extra: Vec<String>,
-    /// Where the peer lets an anonymous instance go for another of the same clone to come, which changes nothing:
-    /// key without its task, and node.
-    pub(crate) shuffled: BTreeSet<(String, String)>,
 }
 
 /// The layers, the gravest first.
@@ -71,14 +68,12 @@ impl Difference {
 
     /// For people.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let act = |(key, node, extra): &Act| format!("{key} {node} {extra}").trim().to_owned();
-        let pair = |(a, b): &(Act, Act)| format!("{} before {}", act(a), act(b));
         let mut out = Vec::new();
         let mut add = |mark: &str, lines: Vec<String>| {
             out.extend(lines.into_iter().map(|l| format!("{mark} {l}")));
         };
-        add("only the peer:", self.missing.iter().map(act).collect());
-        add("only ours:", self.extra.iter().map(act).collect());
+        add("only the peer:", self.missing.iter().map(words).collect());
+        add("only ours:", self.extra.iter().map(words).collect());
         add("ordered by the peer only:", self.unordered.iter().map(pair).collect());
         add("ordered by ours only:", self.overordered.iter().map(pair).collect());
         add("final, the peer:", self.status_missing.clone());
@@ -92,8 +87,7 @@ pub(crate) fn compare(peer: &Answer, ours: &Answer) -> Result<Difference> {
     let theirs = Plan::read(&peer.graph).context("the peer's graph")?;
     let own = Plan::read(&ours.graph).context("our graph")?;
     let (missing, extra) = difference(&theirs.acts, &own.acts);
-    let shuffled = theirs.shuffled.difference(&own.shuffled).cloned().collect();
-    let mut out = Difference { missing, extra, shuffled, ..Difference::default() };
+    let mut out = Difference { missing, extra, ..Difference::default() };
     // Between what both do.
     let both = |(a, b): &&(Act, Act)| {
         [a, b].iter().all(|x| theirs.acts.contains_key(*x) && own.acts.contains_key(*x))
@@ -102,6 +96,26 @@ pub(crate) fn compare(peer: &Answer, ours: &Answer) -> Result<Difference> {
     out.overordered = own.order.difference(&theirs.order).filter(both).cloned().collect();
     let lines = |a: &Answer| count(section(&a.text, "Revised Cluster Status:"));
     (out.status_missing, out.status_extra) = difference(&lines(peer), &lines(ours));
+    Ok(out)
+}
+
+fn words((key, node, extra): &Act) -> String {
+    format!("{key} {node} {extra}").trim().to_owned()
+}
+
+fn pair((first, then): &(Act, Act)) -> String {
+    format!("{} before {}", words(first), words(then))
+}
+
+/// What is compared of one answer, as lines.
+pub(crate) fn lines(answer: &Answer) -> Result<Vec<String>> {
+    let plan = Plan::read(&answer.graph)?;
+    let mut out = Vec::new();
+    for (one, times) in &plan.acts {
+        out.extend(vec![format!("does {}", words(one)); *times]);
+    }
+    out.extend(plan.order.iter().map(pair));
+    out.extend(section(&answer.text, "Revised Cluster Status:").iter().map(|l| format!("then{l}")));
     Ok(out)
 }
 
@@ -147,7 +161,6 @@ fn section(text: &str, title: &str) -> Vec<String> {
 struct Plan {
     acts: BTreeMap<Act, usize>,
     order: BTreeSet<(Act, Act)>,
-    shuffled: BTreeSet<(String, String)>,
 }
 
 impl Plan {
@@ -155,13 +168,11 @@ impl Plan {
         let document = Document::parse(text.to_owned())?;
         let mut nodes: Vec<Step> = Vec::new();
         let mut index: HashMap<String, usize> = HashMap::new();
-        let mut moves = Moves::default();
         for synapse in document.root().children_named("synapse") {
             let action = synapse.child("action_set").and_then(|s| s.children().next());
             let action = action.context("a synapse without an action")?;
             let id = action.id().context("an action without an id")?;
             index.insert(id.to_owned(), nodes.len());
-            moves.note(action);
             let before: Vec<String> = synapse
                 .child("inputs")
                 .into_iter()
@@ -183,41 +194,7 @@ impl Plan {
             }
         }
         let acts = count(nodes.into_iter().filter(|s| s.real).map(|s| s.act));
-        Ok(Self { acts, order, shuffled: moves.shuffled() })
-    }
-}
-
-/// Numbers of the anonymous instances that stop and start, by their common name and node.
-#[derive(Default)]
-struct Moves {
-    stops: BTreeSet<(String, String, String)>,
-    starts: BTreeSet<(String, String, String)>,
-}
-
-impl Moves {
-    fn note(&mut self, action: Element<'_>) {
-        let get = |name: &str| action.attr(name).unwrap_or_default();
-        let attributes = action.child("attributes");
-        let number = attributes.and_then(|a| a.attr("CRM_meta_clone"));
-        let unique = attributes.and_then(|a| a.attr("CRM_meta_globally_unique")) == Some("true");
-        let (Some(number), false, "rsc_op") = (number, unique, action.name()) else { return };
-        let task = get("operation");
-        let key = without_instance(get("operation_key"));
-        let name = key.strip_suffix(&format!("_{task}_0")).unwrap_or_default().to_owned();
-        let entry = (name, get("on_node").to_owned(), number.to_owned());
-        match task {
-            "stop" => self.stops.insert(entry),
-            "start" => self.starts.insert(entry),
-            _ => false,
-        };
-    }
-
-    /// Where one instance stops and another starts.
-    fn shuffled(&self) -> BTreeSet<(String, String)> {
-        let other = |(name, node, number): &&(String, String, String)| {
-            self.starts.iter().any(|(n, at, x)| n == name && at == node && x != number)
-        };
-        self.stops.iter().filter(other).map(|(n, at, _)| (n.clone(), at.clone())).collect()
+        Ok(Self { acts, order })
     }
 }
 

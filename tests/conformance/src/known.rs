@@ -3,7 +3,7 @@
 //! None is believed for what it looks like. For each there is a change of the CIB that takes away what it comes from and leaves
 //! all else: only if the two agree on the changed CIB, and differed on the other, the difference is of that kind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 use tierce_cib::xml::{Document, Element, NodeId};
@@ -13,22 +13,18 @@ use tierce_cib::xml::{Document, Element, NodeId};
 pub(crate) enum Known {
     /// Without anything to fence with the peer leaves running what has lost its ticket.
     TicketWithoutFencing,
-    /// Before 2.1.6 a mandatory colocation did not come before the wishes of others.
-    MandatoryColocationFirst,
     /// Of two orderings of one pair the peer keeps only one, the weaker or the stronger.
     OrderedTwice,
 }
 
 impl Known {
     /// All of them.
-    pub(crate) const ALL: [Self; 3] =
-        [Self::TicketWithoutFencing, Self::MandatoryColocationFirst, Self::OrderedTwice];
+    pub(crate) const ALL: [Self; 2] = [Self::TicketWithoutFencing, Self::OrderedTwice];
 
     /// Its name in the report and in docs/scheduler.md.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::TicketWithoutFencing => "ticket without fencing",
-            Self::MandatoryColocationFirst => "mandatory colocation first",
             Self::OrderedTwice => "ordered twice",
         }
     }
@@ -38,7 +34,6 @@ impl Known {
         let mut document = Document::parse(text.to_owned())?;
         let touched = match self {
             Self::TicketWithoutFencing => grant_all(&mut document),
-            Self::MandatoryColocationFirst => remove_all(&mut document, overruled_wishes),
             Self::OrderedTwice => remove_all(&mut document, further_orders),
         };
         Ok(touched.then(|| document.write()))
@@ -68,24 +63,6 @@ fn grant_all(document: &mut Document) -> bool {
 
 fn named<'d>(document: &'d Document, name: &'static str) -> impl Iterator<Item = Element<'d>> {
     document.root().descendants().filter(move |e| e.name() == name)
-}
-
-/// Optional colocations of resources that have a mandatory one as well.
-fn overruled_wishes(document: &Document) -> Vec<NodeId> {
-    let mandatory = |e: &Element<'_>| e.attr("score").is_some_and(|s| s.ends_with("INFINITY"));
-    let ends = |e: Element<'_>| {
-        [e.attr("rsc"), e.attr("with-rsc")]
-            .into_iter()
-            .flatten()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
-    let bound: BTreeSet<String> =
-        named(document, "rsc_colocation").filter(mandatory).flat_map(ends).collect();
-    named(document, "rsc_colocation")
-        .filter(|e| !mandatory(e) && ends(*e).iter().any(|end| bound.contains(end)))
-        .map(Element::node_id)
-        .collect()
 }
 
 /// Of several orderings of one pair all but the first.
@@ -125,14 +102,6 @@ mod tests {
         assert!(!changed.contains("rsc_ticket"), "{changed}");
         assert_eq!(without(Known::TicketWithoutFencing, &cib(device, ticket)), None);
         assert_eq!(without(Known::TicketWithoutFencing, &cib("", "")), None);
-
-        let with = |id: &str, with: &str, score: &str| {
-            format!(r#"<rsc_colocation id="{id}" rsc="a" with-rsc="{with}" score="{score}"/>"#)
-        };
-        let both = with("must", "b", "INFINITY") + &with("wish", "c", "5");
-        let changed = without(Known::MandatoryColocationFirst, &cib("", &both)).unwrap();
-        assert!(changed.contains("must") && !changed.contains("wish"), "{changed}");
-        assert_eq!(without(Known::MandatoryColocationFirst, &cib("", &with("w", "c", "5"))), None);
 
         let order =
             |id: &str, then: &str| format!(r#"<rsc_order id="{id}" first="a" then="{then}"/>"#);

@@ -3,10 +3,10 @@
 //! The cases of Pacemaker's own suite say what its developers thought of; this says what they did
 //! not. A CIB is drawn from a seed, both programs plan and simulate it, and the plans are compared by
 //! what happens, in which order, with which result. What they disagree on is made small and kept.
-//! Known differences (the peer here is older than what ours follows) are told by name and counted apart; their
-//! reasons are in docs/scheduler.md.
+//! Known differences are told by name and counted apart; their reasons are in docs/scheduler.md. What was learnt
+//! from a disagreement stays in `seen`, as small CIBs with what the peer does.
 //!
-//! Reading order: `generate` (a CIB) → `tools` (two answers) → `compare` → `older` and `known` → `shrink` → here.
+//! Reading order: `generate` (a CIB) → `tools` (two answers) → `compare` → `known` → `shrink` → here; `seen`.
 
 mod compare;
 mod draw;
@@ -14,7 +14,7 @@ mod generate;
 #[cfg(test)]
 mod inside;
 mod known;
-mod older;
+mod seen;
 mod shrink;
 mod tools;
 
@@ -61,6 +61,9 @@ struct Args {
     /// Our command [default: `tierce crm-simulate`, beside this program].
     #[arg(long, num_args = 1.., value_terminator = ";")]
     ours: Option<Vec<std::ffi::OsString>>,
+    /// The peer's command.
+    #[arg(long, num_args = 1.., value_terminator = ";", default_value = "crm_simulate")]
+    peer: Vec<std::ffi::OsString>,
     /// Keeps each disagreement here: the CIB, the smallest one found, and in what the plans differ.
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
@@ -70,6 +73,10 @@ struct Args {
     /// Prints the CIB of --seed (and the first of --tiers), and ends.
     #[arg(long)]
     show: bool,
+    /// Asks the peer about each CIB (`NAME.xml`) in this folder, writes down what it does (`NAME.seen`),
+    /// and ends.
+    #[arg(long, value_name = "FOLDER")]
+    see: Option<PathBuf>,
     /// Threads.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -92,7 +99,7 @@ enum Verdict {
     Same,
     Differs(Difference),
     /// They differ as docs/scheduler.md says.
-    Known(Vec<&'static str>),
+    Known(Known),
     /// Ours says by name that it does not do this.
     Refused(String),
     /// Ours crashed or hung.
@@ -116,6 +123,9 @@ fn run(args: &Args) -> Result<bool> {
         println!("{}", generate::cib(args.seed, Tier(args.tiers[0])));
         return Ok(true);
     }
+    if let Some(folder) = &args.see {
+        return seen::record(&Tool::new(args.peer.clone()), folder).map(|()| true);
+    }
     let ours = if let Some(words) = &args.ours {
         words.clone()
     } else {
@@ -123,7 +133,7 @@ fn run(args: &Args) -> Result<bool> {
         let dir = here.parent().context("this program is in a folder")?;
         vec![dir.join("tierce").into(), "crm-simulate".into()]
     };
-    let bench = Bench { args, peer: Tool::new(vec!["crm_simulate".into()]), ours: Tool::new(ours) };
+    let bench = Bench { args, peer: Tool::new(args.peer.clone()), ours: Tool::new(ours) };
     if let Some(dir) = &args.keep {
         fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     }
@@ -156,7 +166,7 @@ impl Bench<'_> {
             if let Verdict::Differs(_) = &verdict
                 && let Some(known) = self.known(&cib, dir.path())?
             {
-                verdict = Verdict::Known(vec![known.name()]);
+                verdict = Verdict::Known(known);
             }
             if let Verdict::Differs(d) = &verdict {
                 self.keep(seed, tier, &cib, d, dir.path())?;
@@ -175,11 +185,9 @@ impl Bench<'_> {
         };
         Ok(match self.ours.ask(cib, dir, "ours")? {
             Ok(ours) => {
-                let mut difference = compare(&peer, &ours)?;
-                let known = older::explain(&mut difference);
+                let difference = compare(&peer, &ours)?;
                 match difference.layer() {
-                    None if known.is_empty() => Verdict::Same,
-                    None => Verdict::Known(known),
+                    None => Verdict::Same,
                     Some(_) => Verdict::Differs(difference),
                 }
             }
@@ -193,7 +201,7 @@ impl Bench<'_> {
     fn known(&self, cib: &str, dir: &Path) -> Result<Option<Known>> {
         for known in Known::ALL {
             if let Some(changed) = known.without(cib)?
-                && matches!(self.judge(&changed, dir)?, Verdict::Same | Verdict::Known(_))
+                && matches!(self.judge(&changed, dir)?, Verdict::Same)
             {
                 return Ok(Some(known));
             }
@@ -279,12 +287,10 @@ impl Tally {
         let c = self.tiers.entry(tier).or_default();
         match verdict {
             Verdict::Same => c.same += 1,
-            Verdict::Known(names) => {
+            Verdict::Known(known) => {
                 c.known += 1;
-                println!("seed {seed}, tier {tier}: known: {}", names.join(", "));
-                for name in names {
-                    *self.known.entry(name).or_default() += 1;
-                }
+                println!("seed {seed}, tier {tier}: known: {}", known.name());
+                *self.known.entry(known.name()).or_default() += 1;
             }
             Verdict::Differs(d) => {
                 c.unsafely += u64::from(d.is_unsafe());

@@ -7,6 +7,9 @@ use std::borrow::Cow;
 
 use crate::arena::{ActIx, ColIx, NodeIx, OrdIx, RscIx};
 
+/// Why something stops that no node is left for.
+pub(crate) const NOWHERE: &str = "node availability";
+
 /// What an action does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Task {

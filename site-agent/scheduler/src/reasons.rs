@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::action::{Bond, Task};
+use crate::action::{Bond, NOWHERE, Task};
 use crate::arena::{ActIx, LocIx, NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Origin, Place, Promotion, Unusable};
@@ -453,14 +453,25 @@ impl Cluster<'_> {
         Some(self.reason_of(ix))
     }
 
+    /// The ticket, if it is for that that a resource, or what it is in, may be nowhere.
+    pub(crate) fn lacks_ticket(&self, rsc: RscIx) -> Option<Why> {
+        let mut around = std::iter::successors(Some(rsc), |r| self.rscs[*r].parent);
+        around.find_map(|r| {
+            let of_ticket = |ix: &&LocIx| matches!(self.locations[**ix].origin, Origin::Ticket(_));
+            self.rscs[r].locations.iter().find(of_ticket).map(|ix| self.why_location(*ix))
+        })
+    }
+
     /// What was noted of an action.
     pub(crate) fn reason_of(&self, ix: ActIx) -> ActionReason {
         let a = &self.actions[ix];
+        let nowhere = a.reason.as_deref() == Some(NOWHERE);
+        let ticket = a.rsc.filter(|_| nowhere).and_then(|r| self.lacks_ticket(r));
         ActionReason {
             key: a.key.to_string(),
             node: a.node.map(|n| self.nodes[n].name.to_string()),
             happens: self.in_graph(ix),
-            why: a.reason.clone(),
+            why: ticket.map(|t| t.to_string()).or_else(|| a.reason.clone()),
             by: a.because.map(|b| self.actions[b.by].key.to_string()),
             constraint: a.because.and_then(|b| b.constraint).map(|bond| match bond {
                 Bond::Order(ix) => self.order_xml[ix].id().unwrap_or("").to_owned(),

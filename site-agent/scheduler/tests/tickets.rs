@@ -240,6 +240,34 @@ fn what_is_in_maintenance_is_not_touched_and_is_named_as_what_remains() {
 }
 
 #[test]
+fn what_an_unmanaged_member_of_its_group_stands_on_is_named_as_what_remains() {
+    let unmanaged = r#"<meta_attributes id="b-m"><nvpair id="b-x" name="is-managed" value="false"/></meta_attributes>"#;
+    let (head, rest) = Site::new().text(false).split_once("<resources>").map(own).expect("both");
+    let (_, tail) = rest.split_once("</constraints>").map(own).expect("constraints");
+    let group = format!(
+        r#"<group id="g"><primitive id="a" {OCF}/><primitive id="b" {OCF}>{unmanaged}</primitive></group>"#
+    );
+    let ticket = r#"<rsc_ticket id="tg" rsc="g" ticket="T" loss-policy="stop"/>"#;
+    let text =
+        format!("{head}<resources>{group}</resources><constraints>{ticket}</constraints>{tail}");
+    let text = text
+        .replace(r#"id="o">"#, r#"id="o"><nvpair id="n" name="stonith-enabled" value="false"/>"#);
+    let mut doc = Document::parse(text).expect("it is XML");
+    let plan = schedule(&mut doc, now()).expect("it can be planned");
+    let release = plan.release("T");
+    assert!(
+        !words(&plan.steps()).iter().any(|w| w.starts_with("stop a") || w.starts_with("stop b"))
+    );
+    assert_eq!(release.steps, Vec::<usize>::new());
+    let held = "it can not be stopped: node availability";
+    assert_eq!(remains(&release), [("a", held), ("b", "it is not managed")]);
+}
+
+fn own((a, b): (&str, &str)) -> (String, String) {
+    (a.to_owned(), b.to_owned())
+}
+
+#[test]
 fn what_is_frozen_by_its_loss_policy_is_named_as_what_remains() {
     let (_, release) = Site::new().policy("freeze").lost();
     let why = "it is blocked, or frozen by its loss-policy";

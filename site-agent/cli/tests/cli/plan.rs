@@ -148,3 +148,20 @@ fn bad_input_is_an_error_with_its_line_and_soon() {
         assert_eq!(tierce(&["plan", &file]).code, 78, "{name}");
     }
 }
+
+#[test]
+fn a_plan_names_the_ticket_that_something_stops_for() {
+    let files = Files::new();
+    let text = cib("").replace(r#"granted="true""#, r#"granted="false""#);
+    let lost = files.file("lost.xml", &text);
+    let out = tierce(&["plan", &lost]).ok().out;
+    let line = |what: &str| out.lines().find(|l| l.contains(what)).unwrap_or_default().to_owned();
+    assert!(
+        line("Stop ").contains("ticket T is not granted to this site (constraint needs)"),
+        "{out}"
+    );
+    assert!(line("stop web").contains("ticket T"), "{out}");
+    // What people know from crm_simulate stays as it is.
+    let same = tierce(&["crm-simulate", "-S", "-x", &lost]).ok().out;
+    assert!(same.contains("due to node availability") && !same.contains("ticket T is"), "{same}");
+}

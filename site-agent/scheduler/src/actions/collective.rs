@@ -90,8 +90,7 @@ impl Cluster<'_> {
         self.order(op(group, Task::Stopped), op(group, Task::Start), flag::ORDERED);
         self.order(op(group, Task::Stop), op(group, Task::Stopped), frame);
         self.order(op(group, Task::Start), op(group, Task::Running), frame);
-        let word = self.rscs[group].meta.get("ordered");
-        let ordered = word.is_none_or(|w| tierce_cib::values::boolean(w) != Some(false));
+        let ordered = self.is_ordered_group(group);
         let promotable = self.promotable(group);
         let mut last: Option<RscIx> = None;
         let mut last_active: Option<RscIx> = None;
@@ -107,6 +106,12 @@ impl Cluster<'_> {
         }
     }
 
+    /// Whether members start one after another; so they do unless told otherwise.
+    pub(crate) fn is_ordered_group(&self, group: RscIx) -> bool {
+        let word = self.rscs[group].meta.get("ordered");
+        word.is_none_or(|w| tierce_cib::values::boolean(w) != Some(false))
+    }
+
     /// One member after the one before it, and down the other way.
     fn order_members(
         &mut self,
@@ -118,10 +123,11 @@ impl Cluster<'_> {
         let op = |rsc: RscIx, task: Task| End::Op(rsc, task, 0);
         let firm = flag::ORDERED | flag::FIRST_IMPLIES_THEN | flag::UNRUNNABLE_BLOCKS;
         self.order(op(before, Task::Start), op(member, Task::Start), firm);
+        // What cannot be stopped keeps running what it stands on.
         self.order(
             op(member, Task::Stop),
             op(before, Task::Stop),
-            flag::ORDERED | flag::THEN_IMPLIES_FIRST,
+            flag::ORDERED | flag::THEN_IMPLIES_FIRST | flag::UNRUNNABLE_BLOCKS,
         );
         let runs = |r: RscIx| !self.rscs[r].running_on.is_empty();
         if !runs(before) && runs(member) {

@@ -189,7 +189,9 @@ impl<'a> Cluster<'a> {
             NoQuorum::Freeze | NoQuorum::Demote => {
                 let r = &self.rscs[rsc];
                 let demote = self.options.no_quorum == NoQuorum::Demote;
+                // A new definition is carried out only as far as it stops what has the old one.
                 if r.running_on.is_empty()
+                    || r.restart.is_some()
                     || (action.task != Task::Start && r.next_role > r.role)
                     || (demote && action.task == Task::Promote)
                 {

@@ -1,6 +1,6 @@
 //! Actions of one resource: down from what it is, and up to what it will be.
 
-use crate::action::{End, Task, flag};
+use crate::action::{End, NOWHERE, Task, flag};
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Kind, Requires, Role};
@@ -254,7 +254,7 @@ impl Cluster<'_> {
             }
             let stop = self.op(rsc, Task::Stop, 0, Some(node), optional);
             if assigned.is_none() {
-                self.actions[stop].reason.get_or_insert_with(|| "node availability".into());
+                self.actions[stop].reason.get_or_insert_with(|| NOWHERE.into());
             }
             if !managed {
                 self.actions[stop].runnable = false;

@@ -300,6 +300,7 @@ impl<'a> Cluster<'a> {
         factor: f64,
         positive: bool,
     ) {
+        let lone = source.iter().filter(|place| place.listed && place.score >= 0).count() == 1;
         for node in self.nodes.keys() {
             if !target[node.0 as usize].listed {
                 continue;
@@ -310,8 +311,8 @@ impl<'a> Cluster<'a> {
             } else {
                 self.best_matching(source, col, self.colocation_value(node, col))
             };
-            if factor < 0.0 && score < 0 {
-                // A wish against, turned around, is no wish for.
+            if factor < 0.0 && score < 0 && !lone {
+                // A wish against, turned around, is no wish for; but who has one place is to have it alone.
                 continue;
             }
             let at: &mut Place = &mut target[node.0 as usize];

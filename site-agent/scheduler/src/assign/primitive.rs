@@ -79,8 +79,7 @@ impl Cluster<'_> {
             if (col.score.abs() >= INFINITY) != mandatory {
                 continue;
             }
-            if !self.has_influence(&col) || col.dependent_role == Some(crate::model::Role::Promoted)
-            {
+            if !self.has_influence(&col) {
                 continue;
             }
             let factor = f64::from(col.score) / f64::from(INFINITY);
@@ -101,7 +100,9 @@ impl Cluster<'_> {
     fn decide(&mut self, rsc: RscIx, prefer: Option<NodeIx>, stop_if_fail: bool) {
         let r = &self.rscs[rsc];
         if !r.managed {
-            let running = r.running_on.first().copied();
+            // One instance more than the clone may have runs on, and is nobody's.
+            let surplus = r.removed && r.parent.is_some();
+            let running = r.running_on.first().copied().filter(|_| !surplus);
             let node = running.or_else(|| {
                 let partial = r.partial?;
                 Some(partial.target)

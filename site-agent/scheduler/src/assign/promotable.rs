@@ -7,7 +7,7 @@ use tierce_cib::values::{self, INFINITY, add_scores};
 
 use crate::arena::{NodeIx, RscIx};
 use crate::cluster::Cluster;
-use crate::model::{Kind, Role, Row};
+use crate::model::{Colocation, Kind, Role, Row};
 use crate::options::NoQuorum;
 use crate::row::{Cause, Promotion};
 
@@ -340,6 +340,7 @@ impl<'a> Cluster<'a> {
             return;
         }
         if !self.rscs[dependent].provisional {
+            self.promoted_with_instances(dependent, clone, &col);
             return;
         }
         if let Some(role) = col.dependent_role
@@ -351,29 +352,43 @@ impl<'a> Cluster<'a> {
         for instance in self.instances(clone) {
             if let Some(node) = self.rscs[instance].assigned
                 && self.role_fits(instance, col.primary_role)
-                && !hosts.contains(&node)
             {
                 hosts.push(node);
             }
         }
-        let values: Vec<Option<String>> =
-            hosts.iter().map(|n| self.colocation_value(*n, &col).map(str::to_owned)).collect();
-        let mut row = self.rscs[dependent].allowed.clone();
-        for node in self.nodes.keys() {
-            let with = values.contains(&self.colocation_value(node, &col).map(str::to_owned));
-            let at = &mut row[node.0 as usize];
-            if !at.listed {
-                continue;
+        if col.score >= INFINITY {
+            self.only_with(dependent, &hosts, &col);
+        } else {
+            // One after the other: what would leave no place at all is not counted.
+            for host in hosts {
+                self.with_one_instance(dependent, host, &col);
             }
-            if with {
-                if col.score < INFINITY {
-                    at.score = add_scores(at.score, col.score);
-                }
-            } else if col.score >= INFINITY {
+        }
+    }
+
+    /// A mandatory colocation leaves the places of the instances and no others.
+    fn only_with(&mut self, dependent: RscIx, hosts: &[NodeIx], col: &Colocation<'a>) {
+        let values: Vec<Option<String>> =
+            hosts.iter().map(|n| self.colocation_value(*n, col).map(str::to_owned)).collect();
+        for node in self.nodes.keys() {
+            let with = values.contains(&self.colocation_value(node, col).map(str::to_owned));
+            let at = &mut self.rscs[dependent].allowed[node.0 as usize];
+            if at.listed && !with {
                 at.score = -INFINITY;
             }
         }
-        if col.score.abs() >= INFINITY || self.any_available(&row) {
+    }
+
+    fn with_one_instance(&mut self, dependent: RscIx, host: NodeIx, col: &Colocation<'a>) {
+        let mut row = self.rscs[dependent].allowed.clone();
+        for node in self.nodes.keys() {
+            let with = self.colocation_value(node, col) == self.colocation_value(host, col);
+            let at = &mut row[node.0 as usize];
+            if at.listed && with {
+                at.score = add_scores(at.score, col.score);
+            }
+        }
+        if col.score <= -INFINITY || self.any_available(&row) {
             self.rscs[dependent].allowed = row;
         }
     }
@@ -384,12 +399,24 @@ impl<'a> Cluster<'a> {
         role.is_none_or(|r| self.role_of(inside.unwrap_or(instance), false) == r)
     }
 
-    fn promoted_with_promoted(
-        &mut self,
-        dependent: RscIx,
-        clone: RscIx,
-        col: &crate::model::Colocation<'a>,
-    ) {
+    /// What is placed already and wants to be promoted where a clone is gains by each instance that is there.
+    fn promoted_with_instances(&mut self, dependent: RscIx, clone: RscIx, col: &Colocation<'a>) {
+        let Some(node) = self.rscs[dependent].assigned else { return };
+        if col.dependent_role != Some(Role::Promoted) || col.score >= INFINITY {
+            return;
+        }
+        for instance in self.instances(clone) {
+            let there = self.rscs[instance]
+                .assigned
+                .is_some_and(|n| self.colocation_value(n, col) == self.colocation_value(node, col));
+            if there && self.role_fits(instance, col.primary_role) {
+                let r = &mut self.rscs[dependent];
+                r.priority = add_scores(r.priority, col.score);
+            }
+        }
+    }
+
+    fn promoted_with_promoted(&mut self, dependent: RscIx, clone: RscIx, col: &Colocation<'a>) {
         let Some(node) = self.rscs[dependent].assigned else { return };
         let with = self.instances(clone).iter().any(|i| {
             self.role_fits(*i, col.primary_role)

@@ -219,7 +219,7 @@ impl Cluster<'_> {
     }
 
     /// A restart waits until it is known where what it follows runs: all that a probed resource's start leads to,
-    /// by orderings that make it restart, stops only after the probe.
+    /// by orderings that make it restart, stops only after the probe. So does what follows it in its group, restart or not.
     fn order_probes_before_restarts(&mut self) {
         for rsc in self.rscs.keys() {
             if self.rscs[rsc].kind != Kind::Primitive {
@@ -232,12 +232,25 @@ impl Cluster<'_> {
             let mut firsts = self.actions[probes[0]].after.clone();
             firsts.retain(|a| self.actions[*a].rsc.is_some_and(|r| self.is_within(rsc, r)));
             firsts.extend(self.find_actions(rsc, Task::Start, 0));
-            for stop in self.stops_that_follow(rsc, &firsts) {
+            let mut stops = self.stops_that_follow(rsc, &firsts);
+            for later in self.later_in_group(rsc) {
+                stops.extend(self.find_actions(later, Task::Stop, 0));
+            }
+            for stop in stops {
                 for probe in &probes {
                     self.link(*probe, stop, flag::ORDERED);
                 }
             }
         }
+    }
+
+    /// The members after one in an ordered group that is no instance of a clone.
+    fn later_in_group(&self, rsc: RscIx) -> Vec<RscIx> {
+        let group = self.rscs[rsc].parent.filter(|g| self.rscs[*g].kind == Kind::Group);
+        let group = group.filter(|g| self.rscs[*g].parent.is_none() && self.is_ordered_group(*g));
+        let Some(group) = group else { return Vec::new() };
+        let members = self.rscs[group].children.iter().copied();
+        members.skip_while(|m| *m != rsc).skip(1).collect()
     }
 
     /// Whether a resource is, or is in, another.
@@ -267,13 +280,16 @@ impl Cluster<'_> {
             seen.push(at);
             let a = &self.actions[at];
             let Some(rsc) = a.rsc else { continue };
-            if self.rscs[rsc].kind != Kind::Primitive
-                && matches!(a.task, Task::Start | Task::Promote)
-            {
+            let begins = matches!(a.task, Task::Start | Task::Promote);
+            if begins && a.optional && !self.is_within(own, rsc) {
+                continue; // nothing of it restarts
+            }
+            if begins && self.rscs[rsc].kind != Kind::Primitive {
                 stack.extend(self.find_action(rsc, a.task.completion(), None));
                 if !self.is_within(own, rsc) {
                     for child in &self.rscs[rsc].children {
-                        stack.extend(self.find_actions(*child, a.task, 0));
+                        let begin = self.find_actions(*child, a.task, 0).into_iter();
+                        stack.extend(begin.filter(|b| !self.actions[*b].phantom));
                     }
                 }
             }
@@ -282,8 +298,10 @@ impl Cluster<'_> {
                 Task::Promote => Some(Task::Demote),
                 _ => None,
             };
-            if let Some(down) = down.filter(|_| !self.is_within(own, rsc)) {
-                for stop in self.find_actions(rsc, down, 0) {
+            // Siblings wait by themselves, or not at all: see above.
+            if let Some(down) = down.filter(|_| self.top_of(own) != self.top_of(rsc)) {
+                let stopping = std::iter::once(rsc).chain(self.later_in_group(rsc));
+                for stop in stopping.flat_map(|r| self.find_actions(r, down, 0)) {
                     let a = &self.actions[stop];
                     if !a.optional && !a.pseudo && !found.contains(&stop) {
                         found.push(stop);
@@ -295,7 +313,10 @@ impl Cluster<'_> {
                     .before
                     .iter()
                     .any(|e| e.other == at && e.flags & flag::FIRST_IMPLIES_THEN != 0);
-                if implied && !self.interleaves(at, *after) {
+                let own_group = self.actions[*after]
+                    .rsc
+                    .is_some_and(|r| self.rscs[r].kind == Kind::Group && self.is_within(own, r));
+                if implied && !own_group && !self.interleaves(at, *after) {
                     stack.push(*after);
                 }
             }

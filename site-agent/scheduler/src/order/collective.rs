@@ -54,7 +54,7 @@ impl Cluster<'_> {
                     self.actions[ix].optional = false;
                 }
                 any |= seen.runnable;
-                if !seen.runnable && !begins {
+                if !seen.runnable && !begins && self.actions[ix].task != Task::Stop {
                     sum.runnable = false;
                     self.actions[ix].runnable = false;
                 }

@@ -231,6 +231,9 @@ impl Cluster<'_> {
                     continue;
                 }
             }
+            if bit == flag::THEN_IMPLIES_FIRST && self.is_down_already(first) {
+                continue;
+            }
             if bit == flag::THEN_IMPLIES_FIRST
                 && self.is_primitive_action(first)
                 && self.actions[then].rsc.is_some()
@@ -296,6 +299,18 @@ impl Cluster<'_> {
 
     fn is_clone_action(&self, ix: ActIx) -> bool {
         self.actions[ix].rsc.is_some_and(|r| self.rscs[r].kind == Kind::Clone)
+    }
+
+    /// Whether it is the end of a group's stop, and nothing of the group has to stop.
+    fn is_down_already(&self, ix: ActIx) -> bool {
+        let a = &self.actions[ix];
+        let Some(group) = a.rsc.filter(|r| self.rscs[*r].kind == Kind::Group) else { return false };
+        a.task == Task::Stopped
+            && !self.rscs[group].children.iter().any(|m| self.any_required(*m, Task::Stop))
+    }
+
+    fn any_required(&self, rsc: RscIx, task: Task) -> bool {
+        self.find_actions(rsc, task, 0).iter().any(|a| !self.actions[*a].optional)
     }
 
     fn is_primitive_action(&self, ix: ActIx) -> bool {

@@ -42,7 +42,6 @@ pub(crate) enum Edit {
     Fenced { node: String },
     Unfenced { node: String },
     Forget { node: String, rsc: String, instance: String },
-    Cancel { node: String, rsc: String, instance: String, task: String, interval: u64 },
     CountFailure { node: String, rsc: String, op: String, now: i64 },
 }
 
@@ -147,15 +146,6 @@ fn carry_out(c: &Cluster<'_>, ix: ActIx, request: &Request, played: &mut Played)
                 "  * Resource action: {:<15} cancel={interval} on {node}",
                 history_id(c, rsc, a.node)
             );
-            let interval = interval.parse().unwrap_or(0);
-            let (rsc, instance) = (history_id(c, rsc, a.node), c.rscs[rsc].id.clone());
-            played.edits.push(Edit::Cancel {
-                node,
-                rsc,
-                instance,
-                task: "monitor".to_owned(),
-                interval,
-            });
             true
         }
         _ => carry_out_operation(c, ix, request, played),
@@ -305,22 +295,6 @@ pub(crate) fn write_edits(doc: &mut Document, edits: &[Edit]) {
                 {
                     doc.remove(found);
                     places.resources.retain(|_, r| *r != found);
-                }
-            }
-            Edit::Cancel { node, rsc, instance, task, interval } => {
-                if let Some(found) = find_resource(doc, status, &mut places, node, (rsc, instance))
-                {
-                    let ops: Vec<NodeId> = doc
-                        .element(found)
-                        .children()
-                        .filter(|o| {
-                            o.id().is_some_and(|id| id.ends_with(&format!("_{task}_{interval}")))
-                        })
-                        .map(tierce_cib::xml::Element::node_id)
-                        .collect();
-                    for op in ops {
-                        doc.remove(op);
-                    }
                 }
             }
             Edit::CountFailure { node, rsc, op, now } => {

@@ -34,13 +34,14 @@ pub(crate) fn render(c: &Cluster<'_>, rsc: RscIx, depth: usize, out: &mut String
         }
         Kind::Group => {
             let words = flags(&[
+                (disabled(c, rsc), "disabled"),
                 (!r.managed && !r.maintenance, "unmanaged"),
                 (r.maintenance, "maintenance"),
-                (disabled(c, rsc), "disabled"),
             ]);
             let _ = writeln!(out, "{}* Resource Group: {}{words}:", indent(depth), r.id);
+            // All of it is shown, what was removed and is stopped as well.
             for child in &r.children {
-                render(c, *child, depth + 1, out);
+                line(c, *child, depth + 1, out);
             }
         }
         Kind::Clone => clone(c, rsc, depth, out),
@@ -198,9 +199,9 @@ fn clone(c: &Cluster<'_>, rsc: RscIx, depth: usize, out: &mut String) {
     let words = flags(&[
         (r.promotable, "promotable"),
         (r.unique, "unique"),
-        (r.maintenance, "maintenance"),
-        (!r.managed && !r.maintenance, "unmanaged"),
         (disabled(c, rsc), "disabled"),
+        (!r.managed && !r.maintenance, "unmanaged"),
+        (r.maintenance, "maintenance"),
     ]);
     let _ = writeln!(out, "{}* Clone Set: {} [{inner}]{words}:", indent(depth), r.id);
     let (mut promoted, mut started): (Vec<NodeIx>, Vec<NodeIx>) = (Vec::new(), Vec::new());
@@ -247,7 +248,10 @@ fn clone(c: &Cluster<'_>, rsc: RscIx, depth: usize, out: &mut String) {
             .filter(|n| !c.nodes[*n].bundled || c.nodes[*n].configured)
             .filter(|n| counts(*n))
             .collect();
-        let off = disabled(c, rsc) || r.children.iter().any(|i| disabled(c, *i));
+        // What the clone says itself counts before what is in it.
+        let says = r.meta.get("target-role").and_then(Role::parse).is_some();
+        let off =
+            disabled(c, rsc) || !says && r.children.iter().any(|instance| disabled(c, *instance));
         let word = if off { "Stopped (disabled)" } else { "Stopped" };
         if r.clone_max as usize > listed {
             list(word, stopped, out);

@@ -100,7 +100,7 @@ pub(super) fn state(c: &Cluster<'_>, node: NodeIx) -> String {
     } else if n.pending {
         "pending"
     } else if n.standby_on_fail && n.online {
-        if active { "standby (on-fail, with active resources)" } else { "standby (on-fail)" }
+        "standby (on-fail)"
     } else if n.standby {
         match (n.online, active) {
             (true, true) => "standby (with active resources)",
@@ -115,8 +115,8 @@ pub(super) fn state(c: &Cluster<'_>, node: NodeIx) -> String {
         "OFFLINE"
     };
     match n.health {
-        Health::Red if base == "online" => "online (health is RED)".to_owned(),
-        Health::Yellow if base == "online" => "online (health is YELLOW)".to_owned(),
-        _ => base.to_owned(),
+        Health::Red => format!("{base} (health is RED)"),
+        Health::Yellow => format!("{base} (health is YELLOW)"),
+        Health::Green => base.to_owned(),
     }
 }

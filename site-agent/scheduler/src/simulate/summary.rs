@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use tierce_cib::values;
 
-use crate::action::Task;
+use crate::action::{NOWHERE, Task};
 use crate::arena::{ActIx, NodeIx, RscIx};
 use crate::cluster::Cluster;
 use crate::model::{Kind, Role};
@@ -50,7 +50,7 @@ fn fences(plan: &Plan<'_>) -> Vec<Change> {
 }
 
 /// What happens to resources.
-fn moves(plan: &Plan<'_>) -> Vec<Change> {
+fn moves(plan: &Plan<'_>) -> Vec<(RscIx, Change)> {
     let mut rows = Vec::new();
     for rsc in &plan.cluster.top {
         collect(&plan.cluster, *rsc, &mut rows);
@@ -58,10 +58,17 @@ fn moves(plan: &Plan<'_>) -> Vec<Change> {
     rows
 }
 
-/// All that happens: fencing first.
+/// All that happens: fencing first. Where crm_simulate says that no node is available, a ticket that is missing is named.
 pub(crate) fn changes(plan: &Plan<'_>) -> Vec<Change> {
     let mut all = fences(plan);
-    all.extend(moves(plan));
+    for (rsc, mut row) in moves(plan) {
+        if row.why.contains(NOWHERE)
+            && let Some(ticket) = plan.cluster.lacks_ticket(rsc)
+        {
+            row.why = row.why.replace(NOWHERE, &ticket.to_string());
+        }
+        all.push(row);
+    }
     all
 }
 
@@ -75,7 +82,7 @@ pub(crate) fn render(plan: &Plan<'_>) -> String {
         }
         let _ = writeln!(out, " '{}'", fence.why);
     }
-    let rows = moves(plan);
+    let rows: Vec<Row> = moves(plan).into_iter().map(|(_, row)| row).collect();
     let name_width = rows.iter().map(|r| r.what.len()).max().unwrap_or(0).max(5);
     let width = rows.iter().map(|r| r.to.len() + r.from.len()).max().unwrap_or(0);
     for row in rows {
@@ -89,11 +96,11 @@ pub(crate) fn render(plan: &Plan<'_>) -> String {
     out
 }
 
-fn collect(c: &Cluster<'_>, rsc: RscIx, rows: &mut Vec<Row>) {
+fn collect(c: &Cluster<'_>, rsc: RscIx, rows: &mut Vec<(RscIx, Row)>) {
     let r = &c.rscs[rsc];
     if r.kind == Kind::Primitive {
         if let Some(row) = row(c, rsc) {
-            rows.push(row);
+            rows.push((rsc, row));
         }
         return;
     }
@@ -173,7 +180,7 @@ fn row(c: &Cluster<'_>, rsc: RscIx) -> Option<Row> {
         let stop_ix = stop?;
         let mut tail = reason_of(c, Some(stop_ix));
         if tail.is_empty() {
-            tail = "due to node availability".into();
+            tail = format!("due to {NOWHERE}");
         }
         return make("Stop", String::new(), format!("{}{}", role(now), name(current)), tail);
     }
@@ -257,7 +264,7 @@ fn row(c: &Cluster<'_>, rsc: RscIx) -> Option<Row> {
             "Demote",
             format!("{}-> ", role(now)),
             format!("{}{}", role(then), name(next)),
-            reason_of(c, demote).replace("due to node availability", ""),
+            reason_of(c, demote).replace(&format!("due to {NOWHERE}"), ""),
         );
     }
     if promote.is_some() && then == Role::Promoted {

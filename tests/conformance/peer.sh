@@ -56,7 +56,7 @@ mv "$dir.new" "$dir"
 cat >"$dir/crm_simulate.new" <<END
 #!/bin/sh
 PCMK_schema_directory=$dir/root/usr/share/pacemaker exec $(echo "$libraries"/ld-linux-*.so.*) \
-	--library-path $libraries $dir/root/usr/sbin/crm_simulate "\$@"
+	--library-path $libraries:$dir/root/usr/lib $dir/root/usr/sbin/crm_simulate "\$@"
 END
 chmod +x "$dir/crm_simulate.new"
 "$dir/crm_simulate.new" --version >/dev/null

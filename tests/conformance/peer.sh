@@ -48,14 +48,15 @@ if ! { apt-get update -qq &&
 fi
 
 rm -rf "$dir.new"
-mkdir -p "$dir.new/root"
+mkdir -p "$dir.new/root" "$dir.new/shadow" # its own input is put there
 for package in "$work"/cache/archives/*.deb; do dpkg -x "$package" "$dir.new/root"; done
 libraries=$dir/root/usr/lib/$(uname -m)-linux-gnu
 rm -rf "$dir"
 mv "$dir.new" "$dir"
 cat >"$dir/crm_simulate.new" <<END
 #!/bin/sh
-PCMK_schema_directory=$dir/root/usr/share/pacemaker exec $(echo "$libraries"/ld-linux-*.so.*) \
+export PCMK_schema_directory=$dir/root/usr/share/pacemaker CIB_shadow_dir=$dir/shadow
+exec $(echo "$libraries"/ld-linux-*.so.*) \
 	--library-path $libraries:$dir/root/usr/lib $dir/root/usr/sbin/crm_simulate "\$@"
 END
 chmod +x "$dir/crm_simulate.new"

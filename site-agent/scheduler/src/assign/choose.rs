@@ -47,24 +47,26 @@ impl Cluster<'_> {
         if by_weight != Ordering::Equal {
             return (by_weight, Criterion::Score);
         }
-        if self.options.placement != Placement::Minimal {
-            if self.options.placement == Placement::Balanced {
-                let order = self.compare_capacity(a, b);
-                if order != Ordering::Equal {
-                    return (order, Criterion::Capacity);
-                }
+        let by_name = (self.nodes[a].name.cmp(&self.nodes[b].name), Criterion::Name);
+        // On few nodes means on the same ones: not even where it runs counts.
+        if self.options.placement == Placement::Minimal {
+            return by_name;
+        }
+        if self.options.placement == Placement::Balanced {
+            let order = self.compare_capacity(a, b);
+            if order != Ordering::Equal {
+                return (order, Criterion::Capacity);
             }
-            let by_count = self.nodes[a].assigned.cmp(&self.nodes[b].assigned);
-            if by_count != Ordering::Equal {
-                return (by_count, Criterion::Fewer);
-            }
+        }
+        let by_count = self.nodes[a].assigned.cmp(&self.nodes[b].assigned);
+        if by_count != Ordering::Equal {
+            return (by_count, Criterion::Fewer);
         }
         match active {
-            Some(node) if node == a => return (Ordering::Less, Criterion::Runs),
-            Some(node) if node == b => return (Ordering::Greater, Criterion::Runs),
-            _ => {}
+            Some(node) if node == a => (Ordering::Less, Criterion::Runs),
+            Some(node) if node == b => (Ordering::Greater, Criterion::Runs),
+            _ => by_name,
         }
-        (self.nodes[a].name.cmp(&self.nodes[b].name), Criterion::Name)
     }
 
     /// Chooses the best node and assigns it. Whether there is one.

@@ -46,7 +46,7 @@ impl<'a> Cluster<'a> {
         let mut fits_all = false;
         for node in self.nodes.keys().filter(|n| self.available(row, *n)) {
             fits_all |= self.has_room(node, &needs);
-            if roomiest.is_none_or(|r| self.compare_capacity(node, r) != Ordering::Greater) {
+            if roomiest.is_none_or(|r| self.compare_capacity(node, r) == Ordering::Less) {
                 roomiest = Some(node);
             }
         }

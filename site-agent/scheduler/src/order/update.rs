@@ -106,7 +106,7 @@ impl Cluster<'_> {
         for (i, edge) in edges.into_iter().enumerate() {
             let first = edge.other;
             self.origin = edge.origin;
-            let (first_node, then_node) = (self.where_for(first), self.where_for(then));
+            let (first_node, then_node) = (self.actions[first].node, self.actions[then].node);
             if edge.flags & flag::SAME_NODE != 0
                 && let (Some(a), Some(b)) = (first_node, then_node)
                 && a != b
@@ -171,18 +171,6 @@ impl Cluster<'_> {
             }
         }
         count >= self.actions[then].required_before.max(1)
-    }
-
-    fn where_for(&self, ix: ActIx) -> Option<NodeIx> {
-        let a = &self.actions[ix];
-        if a.node.is_some() {
-            return a.node;
-        }
-        let rsc = a.rsc?;
-        if self.rscs[rsc].kind == Kind::Group && matches!(a.task, Task::Start | Task::Running) {
-            return self.rscs[rsc].assigned;
-        }
-        None
     }
 
     /// One edge, flag by flag.

@@ -57,7 +57,7 @@ impl Cluster<'_> {
     /// The node on which an instance stays, if it may.
     fn keeps(&self, clone: RscIx, instance: RscIx, optimal: u32) -> Option<NodeIx> {
         let r = &self.rscs[instance];
-        if !r.provisional || r.removed || self.any_blocked(instance) {
+        if !r.provisional || r.removed || r.blocked || r.failed {
             return None;
         }
         let nodes = self.running_nodes(instance);
@@ -71,14 +71,6 @@ impl Cluster<'_> {
             return None;
         }
         Some(node)
-    }
-
-    fn any_blocked(&self, rsc: RscIx) -> bool {
-        let r = &self.rscs[rsc];
-        if r.kind == Kind::Primitive {
-            return r.blocked;
-        }
-        r.children.iter().any(|c| self.any_blocked(*c))
     }
 
     /// Keeps an instance where it is. Where it would rather be a place is reserved, for another instance may come there.
@@ -204,12 +196,13 @@ impl Cluster<'_> {
                 return order;
             }
         }
-        let (node_a, node_b) = (nodes_a.first().copied(), nodes_b.first().copied());
-        let ok = |node: Option<NodeIx>| {
-            node.is_some_and(|n| self.rscs[clone].allowed[n.0 as usize].listed)
+        // One that runs where it must not counts as running nowhere.
+        let may = |nodes: &[NodeIx], row: &Row| {
+            let place = |n: &NodeIx| row[n.0 as usize];
+            nodes.first().copied().filter(|n| place(n).listed && place(n).score >= 0)
         };
-        let may = |node: Option<NodeIx>, row: &Row| node.is_some_and(|n| row[n.0 as usize].listed);
-        let order = may(node_b, row_b).cmp(&may(node_a, row_a));
+        let (node_a, node_b) = (may(&nodes_a, row_a), may(&nodes_b, row_b));
+        let order = node_b.is_some().cmp(&node_a.is_some());
         if order != Ordering::Equal {
             return order;
         }
@@ -217,36 +210,19 @@ impl Cluster<'_> {
         if order != Ordering::Equal {
             return order;
         }
-        match (node_a, node_b) {
-            (None, None) => return self.by_wishes(a, b, row_a, row_b),
-            (Some(_), None) => return Ordering::Less,
-            (None, Some(_)) => return Ordering::Greater,
-            _ => {}
-        }
-        let (Some(x), Some(y)) = (node_a, node_b) else { return self.by_number(a, b) };
-        let order = self.usable(y).cmp(&self.usable(x));
-        if order != Ordering::Equal {
-            return order;
-        }
-        let order = ok(node_b).cmp(&ok(node_a));
-        if order != Ordering::Equal {
-            return order;
-        }
-        let order = self.compare_parent_nodes(clone, x, y);
-        if order != Ordering::Equal {
-            return order;
-        }
-        let failed = |r: RscIx| self.instance_failed(r);
-        let order = failed(a).cmp(&failed(b));
-        if order != Ordering::Equal {
-            return order;
-        }
+        let failed = self.instance_failed(a).cmp(&self.instance_failed(b));
+        let (Some(x), Some(y)) = (node_a, node_b) else {
+            return failed.then_with(|| self.by_wishes(a, b, row_a, row_b));
+        };
+        let listed = |n: NodeIx| self.rscs[clone].allowed[n.0 as usize].listed;
         let score = |n: NodeIx, row: &Row| row[n.0 as usize].score;
-        let order = score(y, row_b).cmp(&score(x, row_a));
-        if order != Ordering::Equal {
-            return order;
-        }
-        self.by_wishes(a, b, row_a, row_b)
+        let usable = self.usable(y).cmp(&self.usable(x));
+        usable
+            .then_with(|| listed(y).cmp(&listed(x)))
+            .then_with(|| self.compare_parent_nodes(clone, x, y))
+            .then(failed)
+            .then_with(|| score(y, row_b).cmp(&score(x, row_a)))
+            .then_with(|| self.by_wishes(a, b, row_a, row_b))
     }
 
     fn compare_parent_nodes(&self, clone: RscIx, x: NodeIx, y: NodeIx) -> Ordering {

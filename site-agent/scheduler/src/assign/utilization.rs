@@ -180,7 +180,7 @@ impl<'a> Cluster<'a> {
     /// What a resource thinks of the nodes, and what it must or would like to be with.
     fn wishes_of(&mut self, rsc: RscIx) -> Row {
         let mut row = self.rscs[rsc].allowed.clone();
-        if self.rscs[rsc].kind != Kind::Primitive {
+        if self.rscs[rsc].kind == Kind::Group {
             // What is in it has what it was given.
             for place in &mut row {
                 place.score = 0;

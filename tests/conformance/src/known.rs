@@ -3,7 +3,7 @@
 //! None is believed for what it looks like. For each there is a change of the CIB that takes away what it comes from and leaves
 //! all else: only if the two agree on the changed CIB, and differed on the other, the difference is of that kind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use tierce_cib::xml::{Document, Element, NodeId};
@@ -15,17 +15,21 @@ pub(crate) enum Known {
     TicketWithoutFencing,
     /// Of two orderings of one pair the peer keeps only one, the weaker or the stronger.
     OrderedTwice,
+    /// An interleaved clone that must not be with another clone is kept from one of its instances only.
+    InterleavedApart,
 }
 
 impl Known {
     /// All of them.
-    pub(crate) const ALL: [Self; 2] = [Self::TicketWithoutFencing, Self::OrderedTwice];
+    pub(crate) const ALL: [Self; 3] =
+        [Self::TicketWithoutFencing, Self::OrderedTwice, Self::InterleavedApart];
 
     /// Its name in the report and in docs/scheduler.md.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::TicketWithoutFencing => "ticket without fencing",
             Self::OrderedTwice => "ordered twice",
+            Self::InterleavedApart => "interleaved apart",
         }
     }
 
@@ -35,6 +39,7 @@ impl Known {
         let touched = match self {
             Self::TicketWithoutFencing => grant_all(&mut document),
             Self::OrderedTwice => remove_all(&mut document, further_orders),
+            Self::InterleavedApart => remove_all(&mut document, interleaved_apart),
         };
         Ok(touched.then(|| document.write()))
     }
@@ -83,6 +88,22 @@ fn further_orders(document: &Document) -> Vec<NodeId> {
     further
 }
 
+/// What makes a clone interleaved that must not be with another one.
+fn interleaved_apart(document: &Document) -> Vec<NodeId> {
+    let clones: BTreeSet<&str> = named(document, "clone").filter_map(Element::id).collect();
+    let apart: BTreeSet<&str> = named(document, "rsc_colocation")
+        .filter(|c| c.attr("score") == Some("-INFINITY"))
+        .filter(|c| c.attr("with-rsc").is_some_and(|primary| clones.contains(primary)))
+        .filter_map(|c| c.attr("rsc"))
+        .collect();
+    named(document, "clone")
+        .filter(|c| c.id().is_some_and(|id| apart.contains(id)))
+        .flat_map(Element::descendants)
+        .filter(|e| e.attr("name") == Some("interleave"))
+        .map(Element::node_id)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +129,18 @@ mod tests {
         let twice = order("one", "b") + &order("two", "b");
         let changed = without(Known::OrderedTwice, &cib("", &twice)).unwrap();
         assert!(changed.contains("one") && !changed.contains("two"), "{changed}");
+        let clone = |id: &str| {
+            format!(
+                r#"<clone id="{id}"><meta_attributes id="{id}-m"><nvpair id="{id}-i" name="interleave" value="true"/></meta_attributes></clone>"#
+            )
+        };
+        let both = clone("k") + &clone("l");
+        let apart = r#"<rsc_colocation id="c" rsc="k" with-rsc="l" score="-INFINITY"/>"#;
+        let changed = without(Known::InterleavedApart, &cib(&both, apart)).unwrap();
+        assert!(!changed.contains("k-i") && changed.contains("l-i"), "{changed}");
+        let together = apart.replace("-INF", "INF");
+        assert_eq!(without(Known::InterleavedApart, &cib(&both, &together)), None);
+
         let once = order("one", "b") + &order("two", "c");
         assert_eq!(without(Known::OrderedTwice, &cib("", &once)), None);
     }

@@ -111,10 +111,10 @@ impl<'a> Cluster<'a> {
             if primary { col.primary } else { col.dependent }
         };
         let kind_rank = |r: RscIx| match self.rscs[r].kind {
-            Kind::Primitive => 0,
-            Kind::Group => 1,
-            Kind::Clone => 2,
-            Kind::Bundle => 3,
+            Kind::Clone => 0,
+            Kind::Bundle => 1,
+            Kind::Group => 2,
+            Kind::Primitive => 3,
         };
         list.sort_by(|a, b| {
             let (x, y) = (other(*a), other(*b));

@@ -328,13 +328,16 @@ impl<'a> Cluster<'a> {
                 .filter_map(|i| self.rscs[i].assigned.map(|n| (i, n)))
                 .filter(|(i, _)| self.role_fits(*i, col.primary_role))
                 .collect();
-            for node in self.nodes.keys() {
-                let here = instances.iter().any(|(_, n)| *n == node);
-                if !here {
-                    let place = &mut self.rscs[dependent].allowed[node.0 as usize];
-                    if place.listed {
-                        place.score = -INFINITY;
-                    }
+            // It goes along with one of them: that on the node which is best as things stand.
+            let row = &self.rscs[dependent].allowed;
+            let along = self
+                .sorted_nodes(row, None)
+                .into_iter()
+                .find(|node| instances.iter().any(|(_, at)| at == node));
+            for node in self.nodes.keys().filter(|node| Some(*node) != along) {
+                let place = &mut self.rscs[dependent].allowed[node.0 as usize];
+                if place.listed {
+                    place.score = -INFINITY;
                 }
             }
             return;

@@ -196,31 +196,30 @@ impl Cluster<'_> {
                 return order;
             }
         }
-        // One that runs where it must not counts as running nowhere.
-        let may = |nodes: &[NodeIx], row: &Row| {
-            let place = |n: &NodeIx| row[n.0 as usize];
-            nodes.first().copied().filter(|n| place(n).listed && place(n).score >= 0)
+        let first = |nodes: &[NodeIx]| nodes.first().copied();
+        let (node_a, node_b) = (first(&nodes_a), first(&nodes_b));
+        // One that runs where it must not comes after those that run nowhere, which may take its place.
+        let strays = |node: Option<NodeIx>, row: &Row| {
+            node.is_some_and(|n| !row[n.0 as usize].listed || row[n.0 as usize].score < 0)
         };
-        let (node_a, node_b) = (may(&nodes_a, row_a), may(&nodes_b, row_b));
-        let order = node_b.is_some().cmp(&node_a.is_some());
+        let order = strays(node_a, row_a)
+            .cmp(&strays(node_b, row_b))
+            .then_with(|| self.rscs[b].priority.cmp(&self.rscs[a].priority))
+            .then_with(|| node_b.is_some().cmp(&node_a.is_some()));
         if order != Ordering::Equal {
             return order;
         }
-        let order = self.rscs[b].priority.cmp(&self.rscs[a].priority);
-        if order != Ordering::Equal {
-            return order;
-        }
-        let failed = self.instance_failed(a).cmp(&self.instance_failed(b));
-        let (Some(x), Some(y)) = (node_a, node_b) else {
-            return failed.then_with(|| self.by_wishes(a, b, row_a, row_b));
-        };
         let listed = |n: NodeIx| self.rscs[clone].allowed[n.0 as usize].listed;
         let score = |n: NodeIx, row: &Row| row[n.0 as usize].score;
+        let failed = |r: RscIx| self.instance_failed(r);
+        let (Some(x), Some(y)) = (node_a, node_b) else {
+            return self.by_wishes(a, b, row_a, row_b);
+        };
         let usable = self.usable(y).cmp(&self.usable(x));
         usable
             .then_with(|| listed(y).cmp(&listed(x)))
             .then_with(|| self.compare_parent_nodes(clone, x, y))
-            .then(failed)
+            .then_with(|| failed(a).cmp(&failed(b)))
             .then_with(|| score(y, row_b).cmp(&score(x, row_a)))
             .then_with(|| self.by_wishes(a, b, row_a, row_b))
     }

@@ -236,12 +236,30 @@ impl Cluster<'_> {
             for later in self.later_in_group(rsc) {
                 stops.extend(self.find_actions(later, Task::Stop, 0));
             }
+            stops.extend(self.stops_in_other_instances(rsc));
             for stop in stops {
                 for probe in &probes {
                     self.link(*probe, stop, flag::ORDERED);
                 }
             }
         }
+    }
+
+    /// Of a group that is cloned, and whose instances wait for each other, what is to stop in other instances that have a
+    /// place: their clone begins only when it is known of each member where it runs.
+    fn stops_in_other_instances(&self, member: RscIx) -> Vec<ActIx> {
+        let group = self.rscs[member].parent.filter(|g| self.rscs[*g].kind == Kind::Group);
+        let clone = group.and_then(|g| self.rscs[g].parent);
+        let Some(clone) = clone.filter(|c| !self.rscs[*c].interleave) else { return Vec::new() };
+        let mut found = Vec::new();
+        for instance in self.rscs[clone].children.iter().filter(|i| Some(**i) != group) {
+            let members = &self.rscs[*instance].children;
+            if members.iter().any(|m| self.rscs[*m].assigned.is_some()) {
+                found.extend(members.iter().flat_map(|m| self.find_actions(*m, Task::Stop, 0)));
+            }
+        }
+        found.retain(|stop| !self.actions[*stop].optional);
+        found
     }
 
     /// The members after one in an ordered group that is no instance of a clone.

@@ -58,11 +58,17 @@ impl Cluster<'_> {
             }
             return any;
         }
-        // Where an instance runs or is going to run, that one probes; else the first.
+        // Where an instance runs, was looked for before or is going to run, that one probes; else the first.
         let here = children.iter().copied().find(|c| self.running_nodes(*c).contains(&node));
+        let here = here.or_else(|| children.iter().copied().find(|c| self.partly_known(*c, node)));
         let planned = children.iter().copied().find(|c| self.rscs[*c].assigned == Some(node));
         let chosen = here.or(planned).or_else(|| children.first().copied());
         chosen.is_some_and(|c| self.probe(c, node))
+    }
+
+    fn partly_known(&self, instance: RscIx, node: NodeIx) -> bool {
+        let r = &self.rscs[instance];
+        r.known_on.contains(&node) || r.children.iter().any(|m| self.partly_known(*m, node))
     }
 
     fn known_on_node(&self, rsc: RscIx, node: NodeIx) -> bool {

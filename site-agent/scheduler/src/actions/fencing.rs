@@ -222,7 +222,7 @@ impl Cluster<'_> {
                     let listed = !holds
                         && !self.nodes[target].bundled
                         && self.rscs[rsc].allowed[target.0 as usize].listed;
-                    if task == Task::Start && listed && !self.known_anywhere(rsc, target) {
+                    if task == Task::Start && listed && !self.known_of_all(rsc, target) {
                         self.link(fence, ix, flag::ORDERED | flag::UNRUNNABLE_BLOCKS);
                     }
                 }
@@ -230,8 +230,12 @@ impl Cluster<'_> {
         }
     }
 
-    fn known_anywhere(&self, rsc: RscIx, node: NodeIx) -> bool {
-        self.rscs[rsc].known_on.contains(&node)
+    /// Whether it is known if a resource runs on a node. Of a cloned one any instance tells, of a member of a cloned
+    /// group each has to tell itself.
+    fn known_of_all(&self, rsc: RscIx, node: NodeIx) -> bool {
+        let parent = self.rscs[rsc].parent;
+        let cloned = parent.is_some_and(|p| self.rscs[p].kind == Kind::Clone);
+        self.rscs[rsc].known_on.contains(&node) || cloned && self.known_on_node(rsc, node)
     }
 
     fn order_stops_after(&mut self, rsc: RscIx, fence: ActIx, target: NodeIx) {

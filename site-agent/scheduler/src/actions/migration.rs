@@ -75,12 +75,8 @@ impl Cluster<'_> {
         (stop, start): (ActIx, ActIx),
         (to, from): (Option<ActIx>, ActIx),
     ) {
-        let target = self.actions[from].node;
-        let probe = self.rsc_actions[rsc.0 as usize].iter().copied().find(|a| {
-            let x = &self.actions[*a];
-            x.task == Task::Monitor && x.interval == 0 && x.node == target
-        });
-        if let Some(probe) = probe {
+        // It may run anywhere where it was not looked for.
+        for probe in self.find_actions(rsc, Task::Monitor, 0) {
             self.link(probe, to.unwrap_or(from), flag::ORDERED);
         }
         let blocks = flag::ORDERED | flag::UNMIGRATABLE_BLOCKS;

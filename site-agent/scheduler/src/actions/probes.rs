@@ -71,7 +71,8 @@ impl Cluster<'_> {
         r.known_on.contains(&node) || r.children.iter().any(|m| self.partly_known(*m, node))
     }
 
-    fn known_on_node(&self, rsc: RscIx, node: NodeIx) -> bool {
+    /// Whether it is known of a resource, or of another instance of it, whether it runs on a node.
+    pub(super) fn known_on_node(&self, rsc: RscIx, node: NodeIx) -> bool {
         if self.rscs[rsc].known_on.contains(&node) {
             return true;
         }

@@ -49,9 +49,10 @@ impl<'a> Cluster<'a> {
         while let Some(parent) = self.rscs[at].parent {
             match self.rscs[parent].kind {
                 Kind::Group => {
-                    // The first member leads, unless nobody leads it.
+                    // The first member leads, unless it is itself led by nobody; in a cloned group it leads all the same.
                     let first = self.rscs[parent].children.first().copied();
-                    let led = first.is_none_or(|f| self.rscs[f].managed);
+                    let cloned = self.rscs[parent].parent.is_some();
+                    let led = cloned || first.is_none_or(|f| self.rscs[f].managed);
                     if first != Some(at) && led {
                         break;
                     }

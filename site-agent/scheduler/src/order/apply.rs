@@ -331,14 +331,23 @@ impl Cluster<'_> {
                     .before
                     .iter()
                     .any(|e| e.other == at && e.flags & flag::FIRST_IMPLIES_THEN != 0);
-                let own_group = self.actions[*after]
-                    .rsc
-                    .is_some_and(|r| self.rscs[r].kind == Kind::Group && self.is_within(own, r));
+                let target = self.actions[*after].rsc;
+                let own_group = target.is_some_and(|r| {
+                    let group = &self.rscs[r];
+                    group.kind == Kind::Group && group.parent.is_none() && self.is_within(own, r)
+                });
                 if implied && !own_group && !self.interleaves(at, *after) {
                     stack.push(*after);
                 }
             }
         }
+        // Of an interleaved clone only what is beside the beginning of what it follows waits for it.
+        let place = self.rscs[own].assigned.filter(|_| self.rscs[own].parent.is_none());
+        found.retain(|stop| {
+            let stop = &self.actions[*stop];
+            let interleaved = stop.rsc.is_some_and(|r| self.rscs[self.top_of(r)].interleave);
+            !interleaved || place.is_none() || stop.node == place
+        });
         found
     }
 }

@@ -80,6 +80,7 @@ impl Cluster<'_> {
                 self.block_dependents(ix, &mut work);
             }
         }
+        self.block_with_held(&mut work);
         // Flags change at most a few times each.
         let mut budget = LOOKS_PER_ACTION * (self.actions.len() + 10);
         while let Some(then) = work.pop() {
@@ -551,6 +552,30 @@ impl Cluster<'_> {
         }
     }
 
+    /// What is held where it is within a collective keeps that from being whole: what must be with the collective does
+    /// not begin beside it.
+    fn block_with_held(&mut self, work: &mut Work) {
+        for rsc in self.rscs.keys() {
+            let held = self.rscs[rsc].kind == Kind::Primitive && self.rscs[rsc].blocked;
+            let Some(node) = self.rscs[rsc].running_on.first().copied().filter(|_| held) else {
+                continue;
+            };
+            let mut above = self.rscs[rsc].parent;
+            while let Some(collective) = above {
+                for col in self.rscs[collective].with_this.clone() {
+                    let c = &self.colocations[col];
+                    if c.score >= tierce_cib::values::INFINITY && c.primary_role.is_none() {
+                        let dependent = c.dependent;
+                        let by = self.op(rsc, Task::Start, 0, Some(node), true);
+                        let why = Because { by, constraint: Some(Bond::Colocation(col)) };
+                        self.block_tree(dependent, Task::Start, Some(node), why, work);
+                    }
+                }
+                above = self.rscs[collective].parent;
+            }
+        }
+    }
+
     /// A start that became impossible: those that must be with its resource can not start either.
     fn block_dependents(&mut self, ix: ActIx, work: &mut Work) {
         let a = &self.actions[ix];
@@ -586,20 +611,29 @@ impl Cluster<'_> {
                 };
                 let dependent = c.dependent;
                 let because = Because { by: ix, constraint: Some(Bond::Colocation(col)) };
-                self.block_tree(dependent, wanted, because, work);
+                self.block_tree(dependent, wanted, None, because, work);
             }
         }
     }
 
-    fn block_tree(&mut self, rsc: RscIx, task: Task, why: Because, work: &mut Work) {
+    /// Keeps all that is in a resource from beginning, on one node or anywhere.
+    fn block_tree(
+        &mut self,
+        rsc: RscIx,
+        task: Task,
+        node: Option<NodeIx>,
+        why: Because,
+        work: &mut Work,
+    ) {
         if self.rscs[rsc].kind != Kind::Primitive {
             for child in self.rscs[rsc].children.clone() {
-                self.block_tree(child, task, why, work);
+                self.block_tree(child, task, node, why, work);
             }
             return;
         }
         for action in self.find_actions(rsc, task, 0) {
-            if self.actions[action].runnable {
+            let here = node.is_none() || self.actions[action].node == node;
+            if self.actions[action].runnable && here {
                 let reason = self.name_for_reason(why.by);
                 let a = &mut self.actions[action];
                 a.runnable = false;

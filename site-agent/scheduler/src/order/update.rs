@@ -107,11 +107,9 @@ impl Cluster<'_> {
         for (i, edge) in edges.into_iter().enumerate() {
             let first = edge.other;
             self.origin = edge.origin;
-            let (first_node, then_node) = (self.actions[first].node, self.actions[then].node);
-            if edge.flags & flag::SAME_NODE != 0
-                && let (Some(a), Some(b)) = (first_node, then_node)
-                && a != b
-            {
+            // The start of a group has no node of its own: what must be away first is waited for on all nodes.
+            let apart = self.actions[first].node.zip(self.actions[then].node);
+            if edge.flags & flag::SAME_NODE != 0 && apart.is_some_and(|(a, b)| a != b) {
                 self.actions[then].before[i].flags = 0;
                 continue;
             }
@@ -119,7 +117,7 @@ impl Cluster<'_> {
                 self.actions[first].optional = true;
             }
             let old_first = (self.actions[first].optional, self.actions[first].runnable);
-            let seen = self.seen_by(first, then_node);
+            let seen = self.seen_by(first, self.place_of(then));
             let mut changed = self.update_pair(first, then, seen, edge.flags, work);
             if (self.actions[first].optional, self.actions[first].runnable) != old_first {
                 changed.first = true;
@@ -172,6 +170,14 @@ impl Cluster<'_> {
             }
         }
         count >= self.actions[then].required_before.max(1)
+    }
+
+    /// Where an action happens; a group's start where the group goes.
+    fn place_of(&self, ix: ActIx) -> Option<NodeIx> {
+        let a = &self.actions[ix];
+        let group = a.rsc.filter(|r| self.rscs[*r].kind == Kind::Group);
+        let begins = matches!(a.task, Task::Start | Task::Running);
+        a.node.or_else(|| group.filter(|_| begins).and_then(|g| self.rscs[g].assigned))
     }
 
     /// One edge, flag by flag.

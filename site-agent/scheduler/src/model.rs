@@ -120,6 +120,8 @@ pub(crate) struct Node<'a> {
     pub online: bool,
     /// Its state is not known, so it must be fenced.
     pub unclean: bool,
+    /// The membership has it.
+    pub member: bool,
     /// No state was ever seen.
     pub unseen: bool,
     /// It is joining.

@@ -49,9 +49,9 @@ impl Cluster<'_> {
                     "yellow" => Health::Yellow,
                     "green" => Health::Green,
                     number => match values::score(number) {
-                        Some(n) if n < 0 => Health::Red,
-                        Some(0) | None => Health::Yellow,
+                        Some(n) if n <= -INFINITY => Health::Red,
                         Some(_) => Health::Green,
+                        None => Health::Yellow,
                     },
                 };
                 worst = worst.min(seen);

@@ -237,7 +237,8 @@ fn clone(c: &Cluster<'_>, rsc: RscIx, depth: usize, out: &mut String) {
     let active = if r.promotable { "Unpromoted" } else { "Started" };
     list(active, started, out);
     if !r.unique {
-        let running = c.running_nodes(rsc);
+        let mut running = Vec::new();
+        certain(c, rsc, &mut running);
         // Where nothing may run unless it is said so, a node counts once it was heard of it.
         let counts = |n: NodeIx| c.options.symmetric || heard(c, rsc, n);
         let stopped: Vec<NodeIx> = c
@@ -256,6 +257,16 @@ fn clone(c: &Cluster<'_>, rsc: RscIx, depth: usize, out: &mut String) {
         if r.clone_max as usize > listed {
             list(word, stopped, out);
         }
+    }
+}
+
+/// Nodes where a clone runs; of what nobody manages nothing is certain on a node that is no member.
+fn certain(c: &Cluster<'_>, rsc: RscIx, nodes: &mut Vec<NodeIx>) {
+    let r = &c.rscs[rsc];
+    let told = r.managed || r.blocked;
+    nodes.extend(r.running_on.iter().filter(|n| told || c.nodes[**n].member));
+    for child in &r.children {
+        certain(c, *child, nodes);
     }
 }
 

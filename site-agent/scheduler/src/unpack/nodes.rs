@@ -23,6 +23,7 @@ impl<'a> Node<'a> {
             kind,
             online: false,
             unclean: false,
+            member: false,
             unseen: true,
             pending: false,
             shutdown: false,

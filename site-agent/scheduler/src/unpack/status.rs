@@ -137,6 +137,7 @@ impl<'a> Cluster<'a> {
         });
         let shutdown = self.asked_to_shut_down(node);
         let n = &mut self.nodes[node];
+        n.member = in_cluster;
         n.expected_up = expected_up;
         n.shutdown = shutdown;
         if !self.options.fencing_enabled {

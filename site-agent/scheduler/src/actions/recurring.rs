@@ -169,7 +169,8 @@ impl<'a> Cluster<'a> {
                 continue;
             }
             let n = &self.nodes[node];
-            if (!n.online || n.unclean || n.maintenance || n.pending)
+            let rests = n.maintenance && self.rscs[rsc].running_on.contains(&node);
+            if (!n.online || n.unclean || rests || n.pending)
                 && !self.running_op(rsc, node, op)
             {
                 continue;

@@ -3,7 +3,7 @@
 use crate::action::{Task, flag};
 use crate::arena::{ActIx, NodeIx, RscIx};
 use crate::cluster::Cluster;
-use crate::model::{Kind, Role};
+use crate::model::Kind;
 
 impl Cluster<'_> {
     /// Whether a resource could migrate live from where it is.
@@ -19,7 +19,7 @@ impl Cluster<'_> {
         {
             return false;
         }
-        if r.next_role != Role::Started || r.role != Role::Started || r.kind != Kind::Primitive {
+        if !r.next_role.active() || !r.role.active() || r.kind != Kind::Primitive {
             return false;
         }
         let expected = if r.partial.is_some() { 2 } else { 1 };

@@ -355,6 +355,7 @@ impl<'a> Cluster<'a> {
         for instance in self.instances(clone) {
             if let Some(node) = self.rscs[instance].assigned
                 && self.role_fits(instance, col.primary_role)
+                && !self.out_of_reach(instance, col.score)
             {
                 hosts.push(node);
             }
@@ -367,6 +368,14 @@ impl<'a> Cluster<'a> {
                 self.with_one_instance(dependent, host, &col);
             }
         }
+    }
+
+    /// Whether an instance is held where its end failed, so that nothing can count on being with it. To keep away from it
+    /// is another matter.
+    fn out_of_reach(&self, rsc: RscIx, score: i32) -> bool {
+        let r = &self.rscs[rsc];
+        let inside = score >= INFINITY && r.children.iter().any(|c| self.out_of_reach(*c, score));
+        score > -INFINITY && (r.blocked && r.failed || inside)
     }
 
     /// A mandatory colocation leaves the places of the instances and no others.

@@ -41,6 +41,7 @@ pub(crate) fn decide(mut cluster: Cluster<'_>) -> Result<Plan<'_>, Error> {
     cluster.check_changes();
     cluster.forget_removed();
     cluster.assign_all();
+    cluster.leave_to_stops();
     cluster.create_probes();
     let top = cluster.top.clone();
     for rsc in top {

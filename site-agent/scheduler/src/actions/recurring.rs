@@ -170,9 +170,7 @@ impl<'a> Cluster<'a> {
             }
             let n = &self.nodes[node];
             let rests = n.maintenance && self.rscs[rsc].running_on.contains(&node);
-            if (!n.online || n.unclean || rests || n.pending)
-                && !self.running_op(rsc, node, op)
-            {
+            if (!n.online || n.unclean || rests || n.pending) && !self.running_op(rsc, node, op) {
                 continue;
             }
             let runs = self.running_op(rsc, node, op);

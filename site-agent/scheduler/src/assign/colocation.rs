@@ -295,13 +295,19 @@ impl<'a> Cluster<'a> {
 
     fn add_matching(
         &self,
-        source: &Row,
+        source: RscIx,
         target: &mut Row,
         col: &Colocation<'a>,
         factor: f64,
         positive: bool,
     ) {
-        let lone = source.iter().filter(|place| place.listed && place.score >= 0).count() == 1;
+        // A group has one place if the group says so, whatever is the matter with its first member.
+        let group = self.rscs[source].parent.filter(|g| {
+            self.rscs[*g].kind == Kind::Group && self.rscs[*g].children.first() == Some(&source)
+        });
+        let own = &self.rscs[group.unwrap_or(source)].allowed;
+        let lone = own.iter().filter(|place| place.listed && place.score >= 0).count() == 1;
+        let source = &self.rscs[source].allowed;
         for node in self.nodes.keys() {
             if !target[node.0 as usize].listed {
                 continue;
@@ -386,13 +392,7 @@ impl<'a> Cluster<'a> {
         };
         let skip_plain = col.is_none() && source == target;
         if !skip_plain {
-            self.add_matching(
-                &self.rscs[source].allowed,
-                &mut work,
-                constraint,
-                factor,
-                select.positive,
-            );
+            self.add_matching(source, &mut work, constraint, factor, select.positive);
         }
         if select.active && !self.any_available(&work) {
             self.rscs[source].merging = false;

@@ -156,10 +156,7 @@ impl<'a> Cluster<'a> {
                 if place.listed { place.score } else { -INFINITY }
             };
             let current = self.running_nodes(rsc);
-            let here = match current.as_slice() {
-                [one] if self.usable(*one) => at(*one),
-                _ => -INFINITY,
-            };
+            let here = current.first().filter(|n| self.usable(**n)).map_or(-INFINITY, |n| at(*n));
             let everywhere = nodes.iter().map(|n| Reverse(at(*n))).collect();
             keyed.push(((Reverse(self.rscs[rsc].priority), Reverse(here), everywhere), rsc));
         }

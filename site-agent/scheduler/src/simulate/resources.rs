@@ -260,11 +260,12 @@ fn clone(c: &Cluster<'_>, rsc: RscIx, depth: usize, out: &mut String) {
     }
 }
 
-/// Nodes where a clone runs; of what nobody manages nothing is certain on a node that is no member.
+/// Nodes where a clone runs; of what nobody manages nothing is certain on a node that is away.
 fn certain(c: &Cluster<'_>, rsc: RscIx, nodes: &mut Vec<NodeIx>) {
     let r = &c.rscs[rsc];
     let told = r.managed || r.blocked;
-    nodes.extend(r.running_on.iter().filter(|n| told || c.nodes[**n].member));
+    let there = |n: &NodeIx| c.nodes[*n].online || c.nodes[*n].member;
+    nodes.extend(r.running_on.iter().filter(|n| told || there(n)));
     for child in &r.children {
         certain(c, *child, nodes);
     }

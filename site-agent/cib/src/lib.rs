@@ -21,6 +21,7 @@
 //! | [`schema`] | whether a document is what its schema says, with all that is wrong |
 //! | [`refs`] | whether what a configuration refers to is there |
 //! | [`xpath`] | queries |
+//! | [`rings`] | orderings that wait for each other |
 //! | [`lint`] | values that will not do what was meant |
 //! | [`verify`] | all checks together |
 //! | [`views`] | options, resources, constraints, tags by what they mean |
@@ -35,6 +36,7 @@ pub mod lint;
 pub mod nvset;
 pub mod patch;
 pub mod refs;
+pub mod rings;
 pub mod rules;
 pub mod schema;
 pub mod time;

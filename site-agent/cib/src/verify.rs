@@ -3,6 +3,7 @@
 use crate::ids::Ids;
 use crate::lint;
 use crate::refs;
+use crate::rings;
 use crate::schema::{Problem, Schema, SchemaError, Severity};
 use crate::xml::Document;
 
@@ -22,7 +23,7 @@ impl Report {
     }
 }
 
-/// Checks a document by the schema that it declares, its references and its values.
+/// Checks a document by the schema that it declares, its references, its orderings and its values.
 pub fn verify(doc: &Document) -> Result<Report, SchemaError> {
     let schema = Schema::declared(doc)?;
     let ids = Ids::of(doc);
@@ -40,6 +41,7 @@ pub fn verify(doc: &Document) -> Result<Report, SchemaError> {
     let more: Vec<Problem> =
         schema.check(doc).into_iter().filter(|problem| !told(problem)).collect();
     problems.extend(more);
+    problems.extend(rings::check(doc, &ids));
     problems.extend(lint::check(doc));
     problems.sort();
     Ok(Report { schema, problems })

@@ -92,6 +92,17 @@ fn what_is_wrong_is_listed_with_its_lines() {
     let warned = files.file("warned.xml", &CIB.replace("node=\"n1\"", "node=\"n2\""));
     tierce(&["cib", "verify", &warned]).ok();
     ends(&["cib", "verify", &warned, "--strict"], 78);
+    let ring =
+        CIB.replace("</resources>", r#"<primitive id="db" class="systemd" type="x"/></resources>"#);
+    let ring = ring.replace(
+        "</constraints>",
+        r#"<rsc_order id="o1" first="web" then="db"/><rsc_order id="o2" first="db" then="web"/></constraints>"#,
+    );
+    let run = tierce(&["cib", "verify", &files.file("ring.xml", &ring)]).ok();
+    assert!(
+        run.out.contains("warning: <rsc_order id=\"o1\">: with <rsc_order id=\"o2\">"),
+        "{run:#?}"
+    );
     let old = files.file("old.xml", &CIB.replace("pacemaker-3.9", "pacemaker-2.10"));
     let run = tierce(&["cib", "verify", &old]).failed(78);
     assert!(run.err.contains("tierce cib upgrade"), "{run:#?}");

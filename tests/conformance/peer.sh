@@ -60,5 +60,9 @@ exec $(echo "$libraries"/ld-linux-*.so.*) \
 	--library-path $libraries:$dir/root/usr/lib $dir/root/usr/sbin/crm_simulate "\$@"
 END
 chmod +x "$dir/crm_simulate.new"
-"$dir/crm_simulate.new" --version >/dev/null
+if ! "$dir/crm_simulate.new" --version >/dev/null; then
+	echo "peer.sh: what was fetched does not run, see above; it lies in $dir, and is fetched anew the next time" >&2
+	echo "Look for a library that is missing there: ldd $dir/root/usr/sbin/crm_simulate" >&2
+	exit 69
+fi
 mv "$dir/crm_simulate.new" "$dir/crm_simulate"

@@ -93,6 +93,8 @@ pub(crate) struct Cluster<'a> {
     pub blocking_failures: Vec<(RscIx, NodeIx)>,
     /// Recurring operations that failed so long ago that they begin anew.
     pub expired_recurring: Vec<(RscIx, NodeIx, u64, i64)>,
+    /// Ends of recurring operations that are in a history and not configured.
+    pub unconfigured: Vec<ActIx>,
     /// Notifications around the operations of clones.
     pub notices: Vec<crate::actions::notify::Notices>,
     /// Containers that a failure inside asks to restart.

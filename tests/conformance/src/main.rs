@@ -363,7 +363,13 @@ impl Tally {
                 println!("{what}, {n} times: {why}");
             }
         }
-        let ok = sum.percent() >= bar && self.broken.is_empty() && sum.all() > 0;
+        // A peer that does not run has no answer to anything: that is no agreement.
+        let void: u64 = self.void.values().sum();
+        let answered = sum.all() > 0 && sum.all() >= 9 * void;
+        if !answered {
+            println!("the peer had no answer to {void} of {}: does it run?", sum.all() + void);
+        }
+        let ok = sum.percent() >= bar && self.broken.is_empty() && answered;
         println!(
             "{}",
             json!({

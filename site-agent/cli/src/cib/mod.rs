@@ -36,7 +36,7 @@ pub(crate) enum CibCommand {
     Patch(change::PatchCommand),
     /// Checks a CIB and puts it into a store.
     Push(change::PushArgs),
-    /// Checks a CIB by its schema and its references: every problem with its line.
+    /// Checks a CIB by its schema, its references, its orderings and its values: every problem with its line.
     Verify(look::VerifyArgs),
     /// Raises a configuration of schema 1.3 or 2 to schema 3.0, and shows it.
     Upgrade(Source),

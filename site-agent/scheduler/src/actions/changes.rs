@@ -12,9 +12,6 @@ use crate::cluster::Cluster;
 use crate::model::{Kind, Role};
 use crate::unpack::entry::Entry;
 
-/// Why an operation ends that the configuration does not have. The word is Pacemaker's.
-const UNCONFIGURED: &str = "orphan";
-
 /// Whether all that differs may be secrets, which a copy of a CIB often has blotted out.
 fn only_secrets_differ(entry: &Entry<'_>, params: &Params) -> bool {
     let (Some(words), Some(was)) =
@@ -137,24 +134,22 @@ impl<'a> Cluster<'a> {
             self.clear_failures_on(rsc, node, "action definition changed");
         }
         let cancel = self.cancel_recorded(rsc, node, entry);
-        self.actions[cancel].reason = Some(UNCONFIGURED.into());
+        self.actions[cancel].reason = Some("orphan".into());
+        self.unconfigured.push(cancel);
         self.order(End::Op(rsc, Task::Stop, 0), End::Action(cancel), flag::ORDERED);
     }
 
     /// What gets no place any more takes operations that are not configured along when it stops. Members of a cloned group that
     /// are told to stop end them first.
     pub(crate) fn leave_to_stops(&mut self) {
-        for ix in self.actions.keys() {
-            let a = &self.actions[ix];
-            let Some(rsc) = a.rsc.filter(|_| a.reason.as_deref() == Some(UNCONFIGURED)) else {
-                continue;
-            };
+        for cancel in std::mem::take(&mut self.unconfigured) {
+            let Some(rsc) = self.actions[cancel].rsc else { continue };
             let r = &self.rscs[rsc];
             let group = r.parent.filter(|g| self.rscs[*g].kind == Kind::Group);
             let cloned = group.is_some_and(|g| self.rscs[g].parent.is_some());
             let told = self.options.stop_all || r.target_role == Role::Stopped;
-            if a.task == Task::Cancel && r.managed && r.assigned.is_none() && !(cloned && told) {
-                self.actions[ix].optional = true;
+            if r.managed && r.assigned.is_none() && !(cloned && told) {
+                self.actions[cancel].optional = true;
             }
         }
     }

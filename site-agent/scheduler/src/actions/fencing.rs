@@ -222,7 +222,7 @@ impl Cluster<'_> {
                     let listed = !holds
                         && !self.nodes[target].bundled
                         && self.rscs[rsc].allowed[target.0 as usize].listed;
-                    if task == Task::Start && listed && !self.known_of_all(rsc, target) {
+                    if task == Task::Start && listed && !self.known_enough(rsc, target) {
                         self.link(fence, ix, flag::ORDERED | flag::UNRUNNABLE_BLOCKS);
                     }
                 }
@@ -232,7 +232,7 @@ impl Cluster<'_> {
 
     /// Whether it is known if a resource runs on a node. Of a cloned one any instance tells, of a member of a cloned
     /// group each has to tell itself.
-    fn known_of_all(&self, rsc: RscIx, node: NodeIx) -> bool {
+    fn known_enough(&self, rsc: RscIx, node: NodeIx) -> bool {
         let parent = self.rscs[rsc].parent;
         let cloned = parent.is_some_and(|p| self.rscs[p].kind == Kind::Clone);
         self.rscs[rsc].known_on.contains(&node) || cloned && self.known_on_node(rsc, node)

@@ -4,6 +4,7 @@
 //! so a work list reaches the fix-point, and the order in which it is worked off does not matter.
 
 mod apply;
+mod blocked;
 mod collective;
 mod connection;
 mod interleave;

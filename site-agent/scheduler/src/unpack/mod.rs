@@ -81,6 +81,7 @@ pub(crate) fn unpack(doc: &Document, now: Moment) -> Result<Cluster<'_>, Error> 
         failed_ops: Vec::new(),
         blocking_failures: Vec::new(),
         expired_recurring: Vec::new(),
+        unconfigured: Vec::new(),
         notices: Vec::new(),
         stop_needed: Vec::new(),
         dc: None,
